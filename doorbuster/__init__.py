@@ -1,0 +1,1 @@
+"""The command: settings, wiring, roles, the embedded stack and the demo."""

@@ -1,0 +1,5 @@
+"""python -m doorbuster is the command."""
+
+from doorbuster.cli import main
+
+main()

@@ -1,0 +1,177 @@
+"""Wiring: where settings become parts. Nothing connects at import, and everything connects here."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from redis.asyncio import Redis
+
+from doorbuster.settings import Settings
+from gateway.app import Parts
+from gateway.auth import Authenticator
+from gateway.jwks import KeySet
+from gateway.provider import HostedCheckout
+from gateway.webhook import WebhookVerifier
+from reservation.administration import Administration
+from reservation.catalog import Catalog
+from reservation.clock import StoreClock
+from reservation.desk import Desk
+from reservation.outbox import Outbox
+from reservation.redis_store import RedisStore, connect_redis
+from settlement.audit import Auditor
+from settlement.book import Book
+from settlement.dead_letters import DeadLetters, StoreDeadLetters
+from settlement.provider import HttpRefunds
+from settlement.rabbit import Broker, RabbitDeadLetters, RabbitSource
+from settlement.refunds import Refunder
+from settlement.relay import Relay
+from settlement.source import OutboxSource, Source
+from settlement.sweeper import Sweeper
+from settlement.worker import Worker
+
+
+def _needed(value: str | None) -> str:
+    assert value is not None, "Settings.need was asked for it"
+    return value
+
+
+def consumer_name() -> str:
+    """A name that no other reader of the outbox has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+@asynccontextmanager
+async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
+    settings.need("redis_url")
+    client = connect_redis(_needed(settings.redis_url))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def book(settings: Settings, *, connections_max: int = 4) -> AsyncIterator[Book]:
+    settings.need("postgres_dsn")
+    found = Book(_needed(settings.postgres_dsn), connections_max=connections_max)
+    await found.open()
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+@asynccontextmanager
+async def gateway_parts(settings: Settings, base_url: str) -> AsyncIterator[Parts]:
+    """What a gateway process needs. `base_url` is where it can be reached."""
+    settings.need("redis_url", "postgres_dsn", "service_key", "psp_secret")
+    if settings.jwks is None:
+        settings.need("jwt_secret")
+    base_url = settings.public_url or base_url
+    clock = StoreClock()
+    verifier = WebhookVerifier(_needed(settings.psp_secret), clock)
+    authenticator = Authenticator(
+        clock,
+        jwt_secret=settings.jwt_secret,
+        jwks=KeySet(settings.jwks) if settings.jwks else None,
+        service_key=_needed(settings.service_key),
+    )
+    pay_url = f"{base_url}/sandbox/payments/{{payment_id}}" if settings.sandbox else settings.pay_url
+    async with redis_client(settings) as client, book(settings) as the_book:
+        store = RedisStore(client)
+        catalog = Catalog(store, clock)
+        yield Parts(
+            store=store,
+            catalog=catalog,
+            clock=clock,
+            desk=Desk(store, catalog, clock),
+            administration=Administration(store, catalog, the_book),
+            authenticator=authenticator,
+            provider=HostedCheckout(pay_url),
+            verifier=verifier,
+            audit=Auditor(store, the_book).audit,
+            backlog=Outbox(client, consumer_name()).backlog,
+            checks={"store": store.now_ms, "book": the_book.ping},
+            sandbox_base_url=base_url if settings.sandbox else None,
+        )
+
+
+@asynccontextmanager
+async def administration(settings: Settings) -> AsyncIterator[tuple[Administration, Catalog]]:
+    """What it takes to change campaigns."""
+    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
+        store = RedisStore(client)
+        catalog = Catalog(store, StoreClock())
+        yield Administration(store, catalog, the_book), catalog
+
+
+@asynccontextmanager
+async def auditor(settings: Settings) -> AsyncIterator[tuple[Auditor, Catalog, Book]]:
+    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
+        store = RedisStore(client)
+        yield Auditor(store, the_book), Catalog(store, StoreClock()), the_book
+
+
+@asynccontextmanager
+async def worker(settings: Settings) -> AsyncIterator[Worker]:
+    """A worker on the broker, or on the outbox itself where there is no broker."""
+    async with AsyncExitStack() as stack:
+        the_book = await stack.enter_async_context(book(settings))
+        source: Source
+        if settings.amqp_url is not None:
+            source = RabbitSource(Broker(settings.amqp_url))
+        else:
+            client = await stack.enter_async_context(redis_client(settings))
+            source = OutboxSource(Outbox(client, consumer_name()), StoreDeadLetters(client))
+        yield Worker(source, the_book)
+
+
+@asynccontextmanager
+async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
+    """Asks for refunds; None where no provider takes any."""
+    url = settings.refund_url
+    if settings.sandbox:
+        settings.need("public_url")
+        url = f"{settings.public_url}/sandbox/refunds"
+    if url is None:
+        yield None
+        return
+    settings.need("psp_secret")
+    provider = HttpRefunds(url, _needed(settings.psp_secret))
+    async with book(settings, connections_max=1) as the_book:
+        try:
+            yield Refunder(the_book, provider)
+        finally:
+            await provider.close()
+
+
+@asynccontextmanager
+async def relay(settings: Settings) -> AsyncIterator[Relay]:
+    settings.need("amqp_url")
+    async with redis_client(settings) as client:
+        yield Relay(Outbox(client, consumer_name()), Broker(_needed(settings.amqp_url)))
+
+
+@asynccontextmanager
+async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
+    async with redis_client(settings) as client:
+        store, clock = RedisStore(client), StoreClock()
+        yield Sweeper(Desk(store, Catalog(store, clock), clock))
+
+
+@asynccontextmanager
+async def dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
+    if settings.amqp_url is not None:
+        broker = Broker(settings.amqp_url)
+        await broker.open()
+        try:
+            yield RabbitDeadLetters(broker)
+        finally:
+            await broker.close()
+    else:
+        async with redis_client(settings) as client:
+            yield StoreDeadLetters(client)

@@ -1,0 +1,259 @@
+"""The `doorbuster` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from doorbuster.log import configure_logs
+from doorbuster.settings import Settings, SettingsError, read_settings
+
+app = typer.Typer(
+    help="Doorbuster: reservations for flash sales, presales and trade-ins.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+DataDir = Annotated[
+    Path, typer.Option(help="Where `doorbuster up` keeps its data.", envvar="DOORBUSTER_DATA_DIR")
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
+Workers = Annotated[int, typer.Option(help="Gateway processes.", min=1, max=64)]
+MetricsPort = Annotated[
+    int | None, typer.Option(help="Serve this process's /metrics on this port.", min=1, max=65535)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DATA_DIR = Path(".doorbuster")
+
+
+def main() -> None:
+    """Run the command; what is wrong with the settings or the machine is one line, and exit code 2."""
+    from doorbuster.embedded import EmbeddedError
+    from doorbuster.stack import StackError
+    from reservation.outcomes import Fault
+    from reservation.validation import Invalid
+
+    try:
+        app()
+    except (SettingsError, StackError, EmbeddedError, Invalid) as error:
+        typer.echo(f"doorbuster: {error}", err=True)
+        sys.exit(2)
+    except Fault as error:
+        typer.echo(f"doorbuster: {type(error).__name__}: {error}", err=True)
+        sys.exit(3)
+
+
+def _run(role: str, running: Coroutine[Any, Any, Any]) -> Any:
+    configure_logs(role)
+    try:
+        import uvloop
+
+        return uvloop.run(running)
+    except ImportError:
+        return asyncio.run(running)
+
+
+def _default_workers() -> int:
+    return min(4, os.cpu_count() or 1)
+
+
+@app.command()
+def up(
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    data_dir: DataDir = DATA_DIR,
+    workers: Annotated[int | None, typer.Option(help="Gateway processes.", min=1, max=64)] = None,
+    sandbox: Annotated[
+        bool | None, typer.Option(help="A stand-in payment provider. On, unless DOORBUSTER_SANDBOX=0.")
+    ] = None,
+) -> None:
+    """Everything in one place, in the foreground: servers that no URL is given for are embedded."""
+    from doorbuster.stack import run_up
+
+    settings = read_settings(sandbox=sandbox)
+    if settings.sandbox is None:
+        settings = settings.model_copy(update={"sandbox": True})
+    configure_logs("up")
+    asyncio.run(run_up(settings, host, port, data_dir, workers or _default_workers()))
+
+
+@app.command()
+def gateway(
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    workers: Workers = 1,
+    sandbox: Annotated[bool | None, typer.Option(help="A stand-in payment provider.")] = None,
+) -> None:
+    """The HTTP gateway. Several workers share the port and answer /metrics as one."""
+    settings = read_settings(sandbox=sandbox)
+    settings.need("redis_url", "postgres_dsn", "service_key", "psp_secret")
+    if settings.jwks is None:
+        settings.need("jwt_secret")
+    if workers == 1:
+        from doorbuster.roles import run_gateway
+
+        _run("gateway", run_gateway(settings, host, port))
+    else:
+        from doorbuster.stack import run_gateways
+
+        configure_logs("gateway")
+        with tempfile.TemporaryDirectory(prefix="doorbuster-metrics-") as metrics_dir:
+            asyncio.run(run_gateways(settings, host, port, workers, Path(metrics_dir)))
+
+
+@app.command()
+def worker(metrics_port: MetricsPort = None) -> None:
+    """Settles events into PostgreSQL, and asks for refunds."""
+    settings = read_settings()
+    settings.need("postgres_dsn")
+    if settings.amqp_url is None:
+        settings.need("redis_url")
+    from doorbuster.roles import run_worker
+
+    _serve_metrics(metrics_port)
+    _run("worker", run_worker(settings))
+
+
+@app.command()
+def relay(metrics_port: MetricsPort = None) -> None:
+    """Moves events from the outbox to RabbitMQ."""
+    settings = read_settings()
+    settings.need("redis_url", "amqp_url")
+    from doorbuster.roles import run_relay
+
+    _serve_metrics(metrics_port)
+    _run("relay", run_relay(settings))
+
+
+@app.command()
+def sweeper(metrics_port: MetricsPort = None) -> None:
+    """Ends reservations whose deadline has passed."""
+    settings = read_settings()
+    settings.need("redis_url")
+    from doorbuster.roles import run_sweeper
+
+    _serve_metrics(metrics_port)
+    _run("sweeper", run_sweeper(settings))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the PostgreSQL schema up to date."""
+    settings = read_settings()
+    settings.need("postgres_dsn")
+    from settlement.migrate import migrate as bring_up_to_date
+
+    bring_up_to_date(settings.postgres_dsn or "")
+
+
+@app.command()
+def apply(
+    files: Annotated[list[Path], typer.Argument(help="YAML or JSON; a file may hold several campaigns.")],
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Create or change campaigns. Idempotent; says what changed."""
+    from doorbuster.apply import apply_files
+
+    settings = _reaching(data_dir)
+    for line in asyncio.run(apply_files(settings, files)):
+        typer.echo(line)
+
+
+@app.command()
+def audit(
+    campaign: Annotated[str | None, typer.Argument(help="One campaign; all when left out.")] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Check every invariant across Redis and PostgreSQL; exit 1 on a violation."""
+    from doorbuster.audit import run_audit, table
+
+    found = asyncio.run(run_audit(_reaching(data_dir), campaign))
+    if found is None:
+        typer.echo(f"doorbuster: there is no campaign {campaign}", err=True)
+        raise typer.Exit(2)
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else table(found))
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Option(help="The user's id.")],
+    tier: Annotated[str | None, typer.Option(help="The user's tier.")] = None,
+    ttl: Annotated[int, typer.Option(help="Seconds until it expires.", min=1)] = 3600,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """A user token for trying things out."""
+    from doorbuster.stack import stack_settings
+    from doorbuster.tokens import make_token
+
+    settings = stack_settings(data_dir)
+    settings.need("jwt_secret")
+    typer.echo(make_token(settings.jwt_secret or "", user, tier=tier, ttl_s=ttl, now_s=int(time.time())))
+
+
+@app.command("dead-letters")
+def dead_letters(
+    replay: Annotated[bool, typer.Option("--replay", help="Send them to the book again.")] = False,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
+    as_json: AsJson = False,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Look at events that the book refused, or replay them."""
+    from doorbuster import bootstrap
+
+    async def work() -> None:
+        async with bootstrap.dead_letters(_reaching(data_dir)) as letters:
+            if replay:
+                typer.echo(f"replayed {await letters.replay(limit)}")
+                return
+            found = await letters.look(limit)
+            if as_json:
+                typer.echo(json.dumps([letter._asdict() for letter in found], indent=2))
+                return
+            for letter in found:
+                typer.echo(f"{letter.envelope.get('type')} {letter.envelope.get('id')}: {letter.reason}")
+            typer.echo(f"{len(found)} dead letter{'' if len(found) == 1 else 's'}")
+
+    configure_logs("dead-letters")
+    asyncio.run(work())
+
+
+@app.command(hidden=True)
+def demo(
+    shoppers: Annotated[int, typer.Option(min=10, max=100_000)] = 4_000,
+    seed: Annotated[int, typer.Option(help="Of the shoppers' moods.")] = 1,
+) -> None:
+    """The whole thing, once, with simulated shoppers; what `make demo` runs."""
+    from doorbuster.demo import run_demo
+
+    configure_logs("demo")
+    raise typer.Exit(asyncio.run(run_demo(shoppers, seed)))
+
+
+def _reaching(data_dir: Path) -> Settings:
+    from doorbuster.stack import stack_settings
+
+    settings = stack_settings(data_dir)
+    if settings.redis_url is None:
+        raise SettingsError(
+            f"DOORBUSTER_REDIS_URL: is not set, and no `doorbuster up` has run in {data_dir} (see --data-dir)"
+        )
+    return settings
+
+
+def _serve_metrics(port: int | None) -> None:
+    if port is not None:
+        from prometheus_client import start_http_server
+
+        start_http_server(port)

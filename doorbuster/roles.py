@@ -1,0 +1,88 @@
+"""The roles, each a process: what runs until it is told to stop, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from doorbuster import bootstrap
+from doorbuster.settings import Settings
+from gateway.app import build
+from gateway.server import serve
+from reservation.outcomes import Fault
+
+STOP_SECONDS_MAX = 10.0
+_log = structlog.get_logger(__name__)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def until(stop: asyncio.Event, *running: Coroutine[Any, Any, None]) -> None:
+    """Run these until `stop`. One that fails stops them all and is raised."""
+    tasks = [asyncio.create_task(one) for one in running]
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()
+    finally:
+        for task in [*tasks, stopping]:
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+
+async def run_gateway(settings: Settings, host: str, port: int) -> None:
+    stop = stop_on_signals()
+    async with bootstrap.gateway_parts(settings, f"http://{host}:{port}") as parts:
+        await serve(build(parts), host, port, stop)
+
+
+async def run_worker(settings: Settings) -> None:
+    stop = stop_on_signals()
+    async with bootstrap.worker(settings) as worker, bootstrap.refunder(settings) as refunder:
+        if refunder is None:
+            _log.warning("no_refunds", reason="neither DOORBUSTER_REFUND_URL nor the sandbox is set")
+
+        async def settle() -> None:
+            await worker.open()
+            await worker.run()
+
+        await until(stop, settle(), *([refunder.run()] if refunder else []))
+        await _leave(worker.close())
+
+
+async def run_relay(settings: Settings) -> None:
+    stop = stop_on_signals()
+    async with bootstrap.relay(settings) as relay:
+
+        async def pass_on() -> None:
+            await relay.open()
+            await relay.run()
+
+        await until(stop, pass_on())
+        await _leave(relay.close())
+
+
+async def run_sweeper(settings: Settings) -> None:
+    stop = stop_on_signals()
+    async with bootstrap.sweeper(settings) as sweeper:
+        await until(stop, sweeper.run())
+
+
+async def _leave(closing: Coroutine[Any, Any, None]) -> None:
+    """Say goodbye, if there is still somebody to say it to."""
+    with suppress(Fault, TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS_MAX):
+            await closing

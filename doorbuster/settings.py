@@ -1,0 +1,104 @@
+"""Settings: environment variables that start with DOORBUSTER_, checked once, at start."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import ProgrammingError
+from pydantic import AfterValidator, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "DOORBUSTER_"
+SECRET_CHARS_MIN = 8
+
+
+class SettingsError(Exception):
+    """A setting is missing or malformed. The message is one line that names it."""
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(url: str) -> str:
+        if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _dsn(dsn: str) -> str:
+    try:
+        conninfo_to_dict(dsn)
+    except ProgrammingError as error:
+        raise ValueError(f"is not a PostgreSQL DSN: {str(error).strip()}") from None
+    return dsn
+
+
+def _secret(secret: str) -> str:
+    if len(secret) < SECRET_CHARS_MIN:
+        raise ValueError(f"must have at least {SECRET_CHARS_MIN} characters")
+    return secret
+
+
+def _service_key(key: str) -> str:
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("must be printable ASCII without spaces")
+    return _secret(key)
+
+
+def _webhook_secret(secret: str) -> str:
+    try:
+        raw = base64.b64decode(secret.removeprefix("whsec_") + "==", validate=False)
+    except binascii.Error:
+        raw = b""
+    if not secret.startswith("whsec_") or not raw:
+        raise ValueError("must be whsec_ followed by base64")
+    return secret
+
+
+class Settings(BaseSettings):
+    """Everything that a process may be told from outside."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+
+    redis_url: Annotated[str, _url("redis", "rediss", "unix")] | None = None
+    postgres_dsn: Annotated[str, AfterValidator(_dsn)] | None = None
+    amqp_url: Annotated[str, _url("amqp", "amqps")] | None = None
+    jwt_secret: Annotated[str, AfterValidator(_secret)] | None = None
+    jwks: str | None = None
+    service_key: Annotated[str, AfterValidator(_service_key)] | None = None
+    psp_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
+    sandbox: bool | None = None
+    public_url: Annotated[str, _url("http", "https")] | None = None
+    """Where clients and the sandbox reach the gateway."""
+    pay_url: Annotated[str, _url("http", "https")] | None = None
+    """The provider's page for a payment, with {payment_id} in it."""
+    refund_url: Annotated[str, _url("http", "https")] | None = None
+    """Where the provider takes refunds."""
+
+    def need(self, *names: str) -> None:
+        """Raises SettingsError for the first of these that is not set."""
+        for name in names:
+            if getattr(self, name) is None:
+                raise SettingsError(f"{PREFIX}{name.upper()}: is not set")
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that give these settings to another process."""
+        found = self.model_dump(exclude_none=True)
+        return {
+            PREFIX + name.upper(): str(int(value)) if isinstance(value, bool) else str(value)
+            for name, value in found.items()
+        }
+
+
+def read_settings(**given: Any) -> Settings:
+    """Settings from the environment; `given` ones, where not None, come first. Raises SettingsError."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{PREFIX}{name}: {message}") from None

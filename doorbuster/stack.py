@@ -1,0 +1,219 @@
+"""`doorbuster up`: everything in one place, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from base64 import b64encode
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from doorbuster.embedded import (
+    postgres_program,
+    redis_program,
+    wait_for_postgres,
+    wait_for_redis,
+)
+from doorbuster.roles import stop_on_signals
+from doorbuster.settings import Settings, read_settings
+from doorbuster.supervisor import Program, Supervisor
+from settlement.migrate import migrate
+
+READY_SECONDS_MAX = 60.0
+
+
+class StackError(Exception):
+    """The stack cannot run. The message is one line."""
+
+
+def stack_settings(data_dir: Path) -> Settings:
+    """The settings to reach the stack that runs in `data_dir`; what the environment says comes first."""
+    try:
+        running = json.loads((data_dir / "stack.json").read_text())["settings"]
+    except (OSError, ValueError, KeyError):
+        running = {}
+    environment = read_settings().model_dump(exclude_none=True)
+    return read_settings(**{**running, **environment})
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Have the data directory to ourselves. Raises StackError."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(f"{data_dir} is in use by another doorbuster up") from None
+        yield
+
+
+@contextmanager
+def reserved_port(host: str, port: int) -> Iterator[int]:
+    """Hold a port for gateway processes to share. Raises StackError when somebody else has it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe, socket.socket(family) as holder:
+        try:
+            # Alone first: sharing would let us in beside another stack, and split its requests.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            port = probe.getsockname()[1]
+            probe.close()
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind((host, port))
+        except OSError as error:
+            raise StackError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        except OverflowError:
+            raise StackError(f"{port} is not a port") from None
+        yield port
+
+
+def _write_private(path: Path, found: Any) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(found, file, indent=2)
+
+
+def with_secrets(settings: Settings, data_dir: Path) -> Settings:
+    """The settings, with random secrets where none are given; the same ones at every start."""
+    path = data_dir / "secrets.json"
+    try:
+        kept = json.loads(path.read_text())
+    except FileNotFoundError:
+        kept = {
+            "jwt_secret": secrets.token_urlsafe(48),
+            "service_key": f"dbk_{secrets.token_urlsafe(32)}",
+            "psp_secret": "whsec_" + b64encode(secrets.token_bytes(32)).decode(),
+        }
+        _write_private(path, kept)
+    except ValueError as error:
+        raise StackError(f"{path} is damaged: {error}") from None
+    missing = {name: value for name, value in kept.items() if getattr(settings, name) is None}
+    if settings.jwks is not None:
+        missing.pop("jwt_secret", None)
+    return settings.model_copy(update=missing)
+
+
+def role_program(
+    role: str, settings: Settings, *arguments: str, name: str | None = None, metrics_dir: Path | None = None
+) -> Program:
+    """A role of ours as a process."""
+    environment = settings.environment()
+    if metrics_dir is not None:
+        environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
+    command = [sys.executable, "-m", "doorbuster", role, *arguments]
+    return Program(name or role, command, environment)
+
+
+def gateway_programs(
+    settings: Settings, host: str, port: int, workers: int, metrics_dir: Path
+) -> list[Program]:
+    """Gateway processes that share a port."""
+    arguments = ("--host", host, "--port", str(port), "--workers", "1")
+    return [
+        role_program("gateway", settings, *arguments, name=f"gateway-{n}", metrics_dir=metrics_dir)
+        for n in range(1, workers + 1)
+    ]
+
+
+async def run_up(settings: Settings, host: str, port: int, data_dir: Path, workers: int) -> None:
+    """Start everything, say so, and keep it running until told to stop. Raises StackError, EmbeddedError."""
+    data_dir = data_dir.resolve()
+    stop = stop_on_signals()
+    supervisor = Supervisor()
+    # Sockets want short paths, which a data directory may not have.
+    runtime = Path(tempfile.mkdtemp(prefix="doorbuster-"))
+    runtime.chmod(0o711)
+    with locked(data_dir), reserved_port(host, port) as port:
+        try:
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            if settings.public_url is None:
+                settings = settings.model_copy(update={"public_url": url})
+            settings = with_secrets(settings, data_dir)
+            settings = await _start_servers(supervisor, settings, data_dir, runtime)
+            await asyncio.to_thread(migrate, settings.postgres_dsn or "")
+            metrics_dir = runtime / "metrics"
+            metrics_dir.mkdir()
+            # The last started stops first: the gateway, so that nothing new comes in.
+            programs = [role_program("worker", settings, metrics_dir=metrics_dir)]
+            if settings.amqp_url is not None:
+                programs.append(role_program("relay", settings, metrics_dir=metrics_dir))
+            programs.append(role_program("sweeper", settings, metrics_dir=metrics_dir))
+            programs += gateway_programs(settings, host, port, workers, metrics_dir)
+            for program in programs:
+                supervisor.start(program)
+            await _ready(url, stop)
+            _write_private(
+                data_dir / "stack.json",
+                {"url": url, "pid": os.getpid(), "settings": settings.model_dump(exclude_none=True)},
+            )
+            if not stop.is_set():
+                print(f"ready {url}", flush=True)
+            await stop.wait()
+        finally:
+            await supervisor.stop()
+            shutil.rmtree(runtime, ignore_errors=True)
+
+
+async def run_gateways(
+    settings: Settings, host: str, port: int, workers: int, metrics_dir: Path
+) -> None:
+    """Several gateway processes on one port, until told to stop. Raises StackError."""
+    stop = stop_on_signals()
+    supervisor = Supervisor()
+    with reserved_port(host, port) as port:
+        try:
+            for program in gateway_programs(settings, host, port, workers, metrics_dir):
+                supervisor.start(program)
+            await stop.wait()
+        finally:
+            await supervisor.stop()
+
+
+async def _start_servers(
+    supervisor: Supervisor, settings: Settings, data_dir: Path, runtime: Path
+) -> Settings:
+    """Start what no URL was given for; the settings with their URLs."""
+    if settings.redis_url is None:
+        socket_path = runtime / "redis.sock"
+        supervisor.start(redis_program(data_dir, socket_path))
+        settings = settings.model_copy(update={"redis_url": f"unix://{socket_path}"})
+    if settings.postgres_dsn is None:
+        socket_dir = runtime / "postgres"
+        socket_dir.mkdir()
+        supervisor.start(await asyncio.to_thread(postgres_program, data_dir, socket_dir))
+        dsn = f"postgresql://postgres@/postgres?host={socket_dir}"
+        settings = settings.model_copy(update={"postgres_dsn": dsn})
+    await wait_for_redis(settings.redis_url or "")
+    await wait_for_postgres(settings.postgres_dsn or "")
+    return settings
+
+
+async def _ready(url: str, stop: asyncio.Event) -> None:
+    """Return once /readyz says 200. Raises StackError."""
+    said = "no answer"
+    try:
+        async with aiohttp.ClientSession() as session, asyncio.timeout(READY_SECONDS_MAX):
+            while not stop.is_set():
+                try:
+                    async with session.get(f"{url}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                        said = await answer.text()
+                except aiohttp.ClientError as error:
+                    said = str(error)
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise StackError(f"not ready after {READY_SECONDS_MAX:g} s: {said}") from None
+
+

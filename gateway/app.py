@@ -1,0 +1,129 @@
+"""The routes, and what stands behind each: the gateway as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.admin import Admin, Audit
+from gateway.auth import Authenticator
+from gateway.campaigns import Shop
+from gateway.endpoint import Admission, Handler, endpoint
+from gateway.operators import Operators
+from gateway.payments import Payments
+from gateway.problems import Problem
+from gateway.provider import CheckoutProvider
+from gateway.reservations import Reservations
+from gateway.sandbox import Sandbox
+from gateway.webhook import WebhookVerifier
+from reservation.administration import Administration
+from reservation.catalog import Catalog
+from reservation.clock import StoreClock
+from reservation.desk import Desk
+from reservation.kernel import Store
+from reservation.outbox import Backlog
+
+OPERATORS: web.AppKey[Operators] = web.AppKey("operators", Operators)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the gateway stands on; doorbuster.bootstrap puts it together."""
+
+    store: Store
+    catalog: Catalog
+    clock: StoreClock
+    desk: Desk
+    administration: Administration
+    authenticator: Authenticator
+    provider: CheckoutProvider
+    verifier: WebhookVerifier
+    audit: Audit
+    backlog: Callable[[int], Awaitable[Backlog]]
+    checks: Mapping[str, Callable[[], Awaitable[object]]]
+    """By part: raises a Fault while the part cannot serve."""
+    sandbox_base_url: str | None
+    """Where the sandbox delivers webhooks; None is no sandbox."""
+
+
+def build(parts: Parts) -> web.Application:
+    """The application. It follows the catalog while it runs."""
+    shop = Shop(parts.store, parts.catalog, parts.clock)
+    reservations = Reservations(parts.desk, parts.catalog, parts.authenticator)
+    payments = Payments(parts.desk, parts.authenticator, parts.provider, parts.verifier)
+    admin = Admin(parts.administration, parts.catalog, shop, parts.authenticator, parts.audit)
+    operators = Operators(parts.store, parts.catalog, parts.clock, parts.backlog, parts.checks)
+    routes: list[tuple[str, str, Handler]] = [
+        ("POST", "/v1/campaigns/{campaign}/reservations", reservations.reserve),
+        ("GET", "/v1/campaigns", shop.list),
+        ("GET", "/v1/campaigns/{campaign}", shop.get),
+        ("PUT", "/v1/campaigns/{campaign}", admin.put),
+        ("POST", "/v1/campaigns/{campaign}/actions", admin.act),
+        ("POST", "/v1/campaigns/{campaign}/offers/{sku}/stock", admin.restock),
+        ("GET", "/v1/campaigns/{campaign}/audit", admin.audit),
+        ("GET", "/v1/reservations", reservations.list),
+        ("GET", "/v1/reservations/{reservation}", reservations.get),
+        ("DELETE", "/v1/reservations/{reservation}", reservations.cancel),
+        ("POST", "/v1/reservations/{reservation}/payments", payments.request),
+        ("POST", "/v1/payments/webhook", payments.webhook),
+        ("GET", "/healthz", operators.healthz),
+        ("GET", "/readyz", operators.readyz),
+        ("GET", "/metrics", operators.metrics),
+        ("GET", "/openapi.json", operators.openapi),
+    ]
+    app = web.Application()
+    if parts.sandbox_base_url is not None:
+        sandbox = Sandbox(parts.desk, parts.clock, parts.verifier, parts.sandbox_base_url)
+        routes += [
+            ("POST", "/sandbox/payments/{payment}", sandbox.pay),
+            ("POST", "/sandbox/refunds", sandbox.refund),
+        ]
+        app.on_cleanup.append(sandbox.close)
+    _add(app, routes)
+    app[OPERATORS] = operators
+    app.cleanup_ctx.append(_following(parts.catalog))
+    return app
+
+
+def _add(app: web.Application, routes: list[tuple[str, str, Handler]]) -> None:
+    admission = Admission()
+    for method, path, handler in routes:
+        add = app.router.add_get if method == "GET" else _adder(app, method)
+        add(path, endpoint(admission, path, method, handler))
+    # Last, so that only what no route above takes comes here.
+    for path in dict.fromkeys(path for _, path, _ in routes):
+        allowed = sorted({method for method, other, _ in routes if other == path})
+        app.router.add_route("*", path, endpoint(admission, path, "other", _not_allowed(allowed)))
+    app.router.add_route("*", "/{anything:.*}", endpoint(admission, "", "other", _not_found))
+
+
+def _adder(app: web.Application, method: str) -> Callable[[str, Handler], object]:
+    return lambda path, handler: app.router.add_route(method, path, handler)
+
+
+def _not_allowed(methods: list[str]) -> Handler:
+    allowed = ", ".join(methods + (["HEAD"] if "GET" in methods else []))
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        raise Problem("method_not_allowed", f"Allowed here: {allowed}.", headers={"Allow": allowed})
+
+    return answer
+
+
+async def _not_found(request: web.Request) -> web.StreamResponse:
+    raise Problem("not_found", "There is nothing at this address. See /openapi.json.")
+
+
+def _following(catalog: Catalog) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def follow(app: web.Application) -> AsyncIterator[None]:
+        follower = asyncio.create_task(catalog.follow())
+        yield
+        follower.cancel()
+        with suppress(asyncio.CancelledError):
+            await follower
+
+    return follow

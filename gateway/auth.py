@@ -1,0 +1,137 @@
+"""Who is asking: a user with a JWT, or a service with its key."""
+
+from __future__ import annotations
+
+import hmac
+import math
+from typing import Any, NamedTuple
+
+import jwt
+from aiohttp import web
+
+from gateway.jwks import KeySet
+from gateway.problems import Problem
+from reservation.clock import StoreClock
+from reservation.text import is_printable
+
+AUDIENCE = "doorbuster"
+USER_CHARS_MAX = 128
+TOKEN_CHARS_MAX = 8_192
+CACHED_TOKENS_MAX = 50_000
+_CLAIMS_ARE_CHECKED_HERE = {
+    "require": ["exp", "sub"],
+    "verify_exp": False,  # by the store's clock, not this machine's
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "enforce_minimum_key_length": False,  # settings.py warns of a short secret
+}
+
+
+class User(NamedTuple):
+    id: str
+    tier: str | None
+
+
+class _Verified(NamedTuple):
+    user: User
+    expires_at_ms: float
+
+
+class Authenticator:
+    """Verifies tokens by the store's clock, and remembers those that were good until they expire."""
+
+    def __init__(
+        self, clock: StoreClock, *, jwt_secret: str | None, jwks: KeySet | None, service_key: str
+    ) -> None:
+        self._clock = clock
+        self._secret = jwt_secret
+        self._jwks = jwks
+        self._service_key = service_key.encode()
+        self._verified: dict[str, _Verified] = {}
+
+    async def user(self, request: web.Request) -> User:
+        """The user who asks. Raises Problem."""
+        token = _bearer(request)
+        verified = self._verified.get(token)
+        if verified is None:
+            if self._is_service(token):
+                raise Problem("forbidden", "This is for users: it takes a user's token.")
+            verified = await self._verify(token)
+            if len(self._verified) >= CACHED_TOKENS_MAX:
+                self._verified.clear()
+            self._verified[token] = verified
+        if verified.expires_at_ms <= self._clock.now_ms():
+            del self._verified[token]
+            raise _unauthenticated("The token has expired.")
+        return verified.user
+
+    async def user_if_any(self, request: web.Request) -> User | None:
+        """The user who asks, where a user need not say who they are."""
+        return await self.user(request) if "Authorization" in request.headers else None
+
+    async def service(self, request: web.Request) -> None:
+        """Let services through. Raises Problem."""
+        token = _bearer(request)
+        if self._is_service(token):
+            return
+        await self._verify(token)  # a user's good token is understood, and not enough
+        raise Problem("forbidden", "This is for services: it takes a service key.")
+
+    def _is_service(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode(), self._service_key)
+
+    async def _verify(self, token: str) -> _Verified:
+        try:
+            header = jwt.get_unverified_header(token)
+            key, algorithms = await self._key(header)
+            claims: dict[str, Any] = jwt.decode(
+                token, key, algorithms=algorithms, options=_CLAIMS_ARE_CHECKED_HERE  # type: ignore[arg-type]
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            raise _unauthenticated("The token is not valid.") from None
+        expires_at_ms = _ms(claims["exp"])
+        not_before_ms = _ms(claims.get("nbf", 0))
+        if expires_at_ms is None or not_before_ms is None:
+            raise _unauthenticated("The token's times are not numbers.")
+        if not_before_ms > self._clock.now_ms():
+            raise _unauthenticated("The token is not valid yet.")
+        audience = claims.get("aud", AUDIENCE)
+        if audience != AUDIENCE and not (isinstance(audience, list) and AUDIENCE in audience):
+            raise _unauthenticated("The token is for another audience.")
+        user, tier = claims["sub"], claims.get("tier")
+        if not is_printable(user, USER_CHARS_MAX):
+            raise _unauthenticated(f"The token's sub must be 1 to {USER_CHARS_MAX} printable characters.")
+        if tier is not None and not is_printable(tier, USER_CHARS_MAX):
+            raise _unauthenticated("The token's tier must be a printable string.")
+        return _Verified(User(user, tier), expires_at_ms)
+
+    async def _key(self, header: dict[str, Any]) -> tuple[Any, list[str]]:
+        """The key that may verify this token, and with which algorithms. Never by the token's choice."""
+        algorithm = header.get("alg")
+        if algorithm == "HS256" and self._secret is not None:
+            return self._secret, ["HS256"]
+        if self._jwks is not None and algorithm in self._jwks.ALGORITHMS:
+            key = await self._jwks.key(header.get("kid"), str(algorithm))
+            if key is not None:
+                return key, [str(algorithm)]
+        raise _unauthenticated("The token is not signed in a way that is accepted here.")
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > TOKEN_CHARS_MAX or not token.isascii():
+        raise _unauthenticated("Authorization must be: Bearer <token>.")
+    return token
+
+
+def _unauthenticated(detail: str) -> Problem:
+    return Problem("unauthenticated", detail)
+
+
+def _ms(seconds: object) -> float | None:
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not math.isfinite(float(seconds)):  # type: ignore[arg-type]
+        return None
+    return float(seconds) * 1000  # type: ignore[arg-type]

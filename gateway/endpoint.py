@@ -1,0 +1,135 @@
+"""What every endpoint shares: reading its body, turning faults into problems, being measured."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from aiohttp import ClientError, web
+from pydantic import BaseModel
+
+from gateway.metrics import REQUESTS
+from gateway.problems import Problem
+from reservation.outcomes import Contended, Fault, Refusal
+from reservation.validation import FieldError, Invalid, parse
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
+D = TypeVar("D", bound=BaseModel)
+
+REQUEST_BYTES_MAX = 64 * 1024
+DOCUMENT_BYTES_MAX = 512 * 1024
+BODY_SECONDS_MAX = 10.0
+_log = structlog.get_logger(__name__)
+
+
+class Admission:
+    """How many requests this process works on at once. Beyond it, waiting would only make all late."""
+
+    def __init__(self, requests_max: int = 4_096) -> None:
+        self.requests_max = requests_max
+        self.requests = 0
+
+
+def endpoint(admission: Admission, route: str, method: str, handler: Handler) -> Handler:
+    """`handler`, measured under its route, bounded, and with every fault answered as a problem."""
+    durations: dict[int, Any] = {}  # the histogram's children, by status: looked up once each
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        started = time.perf_counter()
+        admission.requests += 1
+        try:
+            response = await _answer(admission, handler, request)
+        finally:
+            admission.requests -= 1
+        status = response.status
+        if status not in durations:
+            durations[status] = REQUESTS.labels(route, method, str(status))
+        durations[status].observe(time.perf_counter() - started)
+        return response
+
+    return handle
+
+
+async def _answer(admission: Admission, handler: Handler, request: web.Request) -> web.StreamResponse:
+    try:
+        if admission.requests > admission.requests_max:
+            raise Problem("overloaded", "More requests are under way than can be answered in time.")
+        return await handler(request)
+    except Problem as problem:
+        return problem.response()
+    except Invalid as invalid:
+        return Problem("invalid_request", str(invalid)[:1000], errors=invalid.errors).response()
+    except Contended:
+        return Problem("overloaded", "Too many changes to the same thing at once. Try again.").response()
+    except Fault as fault:
+        _log.warning("unavailable", path=request.path, error=f"{type(fault).__name__}: {fault}")
+        return Problem(
+            "store_unavailable", "The service cannot reach its data. With the same key, try again."
+        ).response()
+    except Exception:
+        _log.exception("internal_error", method=request.method, path=request.path)
+        return Problem("internal_error", "This is a defect; it has been logged.").response()
+
+
+async def read_body(request: web.Request, bytes_max: int = REQUEST_BYTES_MAX) -> bytes:
+    """The whole body. Raises Problem when it is too large, too slow or broken off."""
+    if (request.content_length or 0) > bytes_max:
+        raise _too_large(bytes_max)
+    parts = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            async for part in request.content.iter_any():
+                parts += part
+                if len(parts) > bytes_max:
+                    raise _too_large(bytes_max)
+    except TimeoutError:
+        raise Problem("request_timeout", f"The body took over {BODY_SECONDS_MAX:g} s.") from None
+    except (ClientError, OSError, web.HTTPException) as error:
+        raise Problem("malformed_json", f"The body broke off: {type(error).__name__}.") from None
+    return bytes(parts)
+
+
+async def read_json(request: web.Request, bytes_max: int = REQUEST_BYTES_MAX) -> Any:
+    """The body as a JSON value. Raises Problem."""
+    utf8 = (request.charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii")
+    if request.content_type != "application/json" or not utf8:
+        raise Problem("unsupported_media_type", "Send application/json, in UTF-8.")
+    return decode_json(await read_body(request, bytes_max))
+
+
+def decode_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Problem("malformed_json", f"The body is not JSON: {error}.") from None
+
+
+async def read_document(request: web.Request, document: type[D]) -> D:
+    """The body as a strict document. Raises Problem, Invalid."""
+    return parse(document, await read_json(request))
+
+
+def granted(answer: T | Refusal) -> T:
+    """The answer, unless it is a refusal."""
+    if isinstance(answer, Refusal):
+        raise Problem.of(answer)
+    return answer
+
+
+def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(body), status=status, content_type="application/json", headers=headers
+    )
+
+
+def invalid(path: str, message: str) -> Invalid:
+    return Invalid(FieldError(path, message))
+
+
+def _too_large(bytes_max: int) -> Problem:
+    return Problem("body_too_large", f"At most {bytes_max} bytes.")

@@ -1,0 +1,61 @@
+"""What the gateway tells Prometheus, over all its processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import REGISTRY, Collector
+
+RESERVATIONS = Counter(
+    "doorbuster_reservations_total",
+    "Reservation requests answered, by outcome: held, or the refusal's code. Replays do not count.",
+    ["campaign", "kind", "outcome"],
+)
+REPLAYS = Counter("doorbuster_replays_total", "Reservation requests that a retry had made before.", ["campaign"])
+REQUESTS = Histogram(
+    "doorbuster_request_duration_seconds",
+    "Time to answer a request, without the network.",
+    ["route", "method", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+PAYMENT_NOTICES = Counter(
+    "doorbuster_payment_notices_total", "Callbacks of the payment provider, by type and what became of them.",
+    ["type", "outcome"],
+)
+CANCELLATIONS = Counter("doorbuster_cancellations_total", "Reservations given up by shoppers.", ["campaign"])
+
+
+class Gauges(Collector):
+    """Gauges read from the stores for each scrape, so that every process gives the same answer."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def gauge(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> GaugeMetricFamily:
+    """A gauge with a value for each set of labels."""
+    found = list(values)
+    labels = list(found[0][0]) if found else []
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for given, value in found:
+        family.add_metric(list(given.values()), value)
+    return family
+
+
+def exposition(families: Iterable[Metric]) -> bytes:
+    """All processes' counters and histograms, and `families`, as Prometheus reads them."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        own = CollectorRegistry(auto_describe=False)
+        own.register(Gauges(families))
+        return generate_latest(REGISTRY) + generate_latest(own)
+    registry = CollectorRegistry(auto_describe=False)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(Gauges(families))
+    return generate_latest(registry)

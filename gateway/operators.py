@@ -1,0 +1,126 @@
+"""For operators: liveness, readiness, metrics, and the API's description."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.core import Metric
+
+from gateway.endpoint import json_response
+from gateway.metrics import exposition, gauge
+from gateway.openapi import describe
+from gateway.problems import Problem
+from gateway.views import stock_counters
+from reservation.campaign import Campaign
+from reservation.catalog import Catalog
+from reservation.clock import StoreClock
+from reservation.kernel import Store
+from reservation.outbox import Backlog
+from reservation.outcomes import Fault
+from reservation.record import LIVE, SOLD
+
+CHECK_SECONDS_MAX = 2.0
+SHOWN_AFTER_CLOSING_MS = 3_600_000
+"""A campaign's gauges stay for an hour after its end, so that a closed campaign costs nothing for ever."""
+
+
+class Operators:
+    """The endpoints of operators."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        clock: StoreClock,
+        backlog: Callable[[int], Awaitable[Backlog]],
+        parts: Mapping[str, Callable[[], Awaitable[object]]],
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._backlog = backlog
+        self._parts = parts
+        self._description = orjson.dumps(describe(), option=orjson.OPT_INDENT_2)
+        self.draining = False
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        return json_response({"status": "ok"})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        if self.draining:
+            raise Problem("store_unavailable", "gateway: draining")
+        states = await asyncio.gather(*(_state(check) for check in self._parts.values()))
+        failing = {part: state for part, state in zip(self._parts, states, strict=True) if state != "ok"}
+        if failing:
+            named = "; ".join(f"{part}: {state}" for part, state in failing.items())
+            raise Problem("store_unavailable", named)
+        return json_response({"status": "ready", "parts": dict.fromkeys(self._parts, "ok")})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._description, content_type="application/json")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        families = await self._families()
+        body = await asyncio.get_running_loop().run_in_executor(None, exposition, families)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _families(self) -> list[Metric]:
+        try:
+            backlog = await self._backlog(await self._store.now_ms())
+            found = await asyncio.gather(*(self._units(campaign) for campaign in self._shown()))
+        except Fault:
+            return [gauge("doorbuster_store_up", "1 when the store answers.", [({}, 0)])]
+        units = [one for campaign in found for one in campaign[0]]
+        drift = [campaign[1] for campaign in found]
+        return [
+            gauge("doorbuster_store_up", "1 when the store answers.", [({}, 1)]),
+            gauge("doorbuster_outbox_events", "Events not yet out of the outbox.", [({}, backlog.events)]),
+            gauge(
+                "doorbuster_outbox_oldest_seconds",
+                "Age of the oldest event in the outbox.",
+                [({}, backlog.oldest_ms / 1000)],
+            ),
+            gauge("doorbuster_units", "Units of each offer by state; available is what is left.", units),
+            gauge(
+                "doorbuster_conservation_drift",
+                "Units by which the store contradicts itself, or is oversold. 0 when all is well.",
+                drift,
+            ),
+        ]
+
+    def _shown(self) -> list[Campaign]:
+        since = self._clock.now_ms() - SHOWN_AFTER_CLOSING_MS
+        return [campaign for campaign in self._catalog.all() if campaign.closes_at_ms > since]
+
+    async def _units(
+        self, campaign: Campaign
+    ) -> tuple[list[tuple[dict[str, str], float]], tuple[dict[str, str], float]]:
+        standing = await self._store.standing(campaign.id, stock_counters(campaign))
+        units: list[tuple[dict[str, str], float]] = []
+        drift = 0
+        taken = dict.fromkeys(campaign.offers, 0)
+        for name, count in standing.tally.items():
+            state, _, sku = name.partition("/")
+            units.append(({"campaign": campaign.id, "sku": sku, "state": state}, count))
+            if state in LIVE | SOLD and sku in taken:
+                taken[sku] += count
+        for sku, level in zip(campaign.offers, standing.levels, strict=True):
+            labels = {"campaign": campaign.id, "sku": sku, "state": "available"}
+            units.append((labels, level.cap - level.used))
+            drift += abs(level.used - taken[sku]) + max(0, level.used - level.cap)
+        return units, ({"campaign": campaign.id}, drift)
+
+
+async def _state(check: Callable[[], Awaitable[object]]) -> str:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS_MAX):
+            await check()
+    except TimeoutError:
+        return "no answer"
+    except Fault as fault:
+        return f"{type(fault).__name__}: {fault}"
+    return "ok"

@@ -1,0 +1,127 @@
+"""Reservations, for the users whose they are."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import Field
+
+from gateway.auth import Authenticator
+from gateway.endpoint import granted, invalid, json_response, read_document
+from gateway.metrics import CANCELLATIONS, REPLAYS, RESERVATIONS
+from gateway.problems import Problem
+from gateway.views import reservation_view
+from reservation.campaign import Document, Text
+from reservation.catalog import Catalog
+from reservation.desk import Desk, Request
+from reservation.ids import ReservationId
+from reservation.outcomes import Outcome, Refusal
+
+QUANTITY_MAX = 1_000_000
+KEY_CHARS_MAX = 255
+PAGE_MAX = 100
+PAGE = 50
+
+
+class ReserveBody(Document):
+    """What a shopper sends to reserve."""
+
+    sku: Text
+    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX)] = 1
+
+
+class Reservations:
+    """The endpoints of a user's own reservations."""
+
+    def __init__(self, desk: Desk, catalog: Catalog, authenticator: Authenticator) -> None:
+        self._desk = desk
+        self._catalog = catalog
+        self._authenticator = authenticator
+        self._counters: dict[tuple[str, str], Any] = {}
+
+    async def reserve(self, request: web.Request) -> web.Response:
+        user = await self._authenticator.user(request)
+        key = _idempotency_key(request)
+        campaign_id = request.match_info["campaign"]
+        body = await read_document(request, ReserveBody)
+        answer = await self._desk.reserve(
+            campaign_id, user.id, user.tier, key, Request(body.sku, body.quantity)
+        )
+        if isinstance(answer, Refusal):
+            await self._count(campaign_id, answer.code)
+            raise Problem.of(answer)
+        if answer.replayed:
+            REPLAYS.labels(campaign_id).inc()
+        else:
+            await self._count(campaign_id, "held")
+        headers = {"Location": f"/v1/reservations/{answer.reservation.id}"}
+        if answer.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return json_response(reservation_view(answer.reservation), status=201, headers=headers)
+
+    async def get(self, request: web.Request) -> web.Response:
+        user = await self._authenticator.user(request)
+        return json_response(reservation_view(granted(await self._desk.read(reservation_id(request), user.id))))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        user = await self._authenticator.user(request)
+        reservation = granted(await self._desk.cancel(reservation_id(request), user.id))
+        CANCELLATIONS.labels(reservation.id.campaign).inc()
+        return json_response(reservation_view(reservation))
+
+    async def list(self, request: web.Request) -> web.Response:
+        user = await self._authenticator.user(request)
+        limit = _limit(request.query.get("limit"))
+        found = await self._desk.list_of(user.id, request.query.get("campaign"))
+        after = request.query.get("after")
+        if after is not None:
+            last = ReservationId.parse(after)
+            places = [place for place, one in enumerate(found) if one.id == last]
+            if not places:
+                raise invalid("after", "must be the `next` of an earlier page")
+            found = found[places[0] + 1 :]
+        page = found[:limit]
+        return json_response(
+            {
+                "reservations": [reservation_view(one) for one in page],
+                "next": str(page[-1].id) if len(found) > len(page) else None,
+            }
+        )
+
+    async def _count(self, campaign_id: str, outcome: str) -> None:
+        # Labels come from us, never from a path: a scanner must not make a series a request.
+        if outcome == Outcome.CAMPAIGN_NOT_FOUND:
+            campaign_id = ""
+        counter = self._counters.get((campaign_id, outcome))
+        if counter is None:
+            campaign = await self._catalog.get(campaign_id) if campaign_id else None
+            counter = RESERVATIONS.labels(campaign_id, campaign.kind if campaign else "", outcome)
+            self._counters[campaign_id, outcome] = counter
+        counter.inc()
+
+
+def reservation_id(request: web.Request) -> ReservationId:
+    found = ReservationId.parse(request.match_info["reservation"])
+    if found is None:
+        raise Problem("reservation_not_found", "There is no such reservation.")
+    return found
+
+
+def _idempotency_key(request: web.Request) -> str:
+    keys = request.headers.getall("Idempotency-Key", [])
+    if not keys:
+        return str(uuid.uuid4())  # every request is another; quotas still hold
+    key = keys[0]
+    if len(keys) > 1 or not 0 < len(key) <= KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+        raise invalid("Idempotency-Key", f"must be one header of 1 to {KEY_CHARS_MAX} printable ASCII characters")
+    return key
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return PAGE
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= PAGE_MAX):
+        raise invalid("limit", f"must be a number from 1 to {PAGE_MAX}")
+    return int(text)

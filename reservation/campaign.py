@@ -1,0 +1,165 @@
+"""A campaign: its document as merchants write it, and what follows from it at a given time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+
+from reservation.text import has_control_characters
+
+MONEY_MAX = 10**12
+UNITS_MAX = 10**9
+OFFERS_MAX = 1_000
+HOLD_SECONDS_MAX = 7 * 24 * 3600
+
+
+
+def _printable(text: str) -> str:
+    if has_control_characters(text):
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time between the years 1 and 9999") from None
+
+
+def ms_of(at: datetime) -> int:
+    """Milliseconds since the epoch."""
+    return round(at.timestamp() * 1000)
+
+
+def rfc3339(ms: int) -> str:
+    """The instant as the wire writes it: UTC, with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+CampaignId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Instant = Annotated[
+    AwareDatetime,
+    AfterValidator(_utc),
+    PlainSerializer(lambda at: rfc3339(ms_of(at)), when_used="json"),
+]
+Money = Annotated[int, Field(ge=1, le=MONEY_MAX)]
+Units = Annotated[int, Field(ge=1, le=UNITS_MAX)]
+
+
+class Document(BaseModel):
+    """A strict document: unknown fields are refused, and nothing is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Offer(Document):
+    """One SKU inside a campaign."""
+
+    sku: Sku
+    title: Text | None = None
+    price: Money
+    list_price: Money | None = None
+    stock: Annotated[int, Field(ge=0, le=UNITS_MAX)]
+    per_user: Units | None = None
+
+
+class Status(StrEnum):
+    """What an operator has said of a campaign, whatever its windows."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class Phase(StrEnum):
+    """Where a campaign is in its life."""
+
+    SCHEDULED = "scheduled"
+    WARM_UP = "warm_up"
+    OPEN = "open"
+    BETWEEN = "between"
+    BALANCE = "balance"
+    CLOSED = "closed"
+    PAUSED = "paused"
+
+
+class CampaignDocument(Document):
+    """What every kind of campaign has. A kind adds its own fields in kinds/."""
+
+    id: CampaignId
+    kind: str
+    title: Text | None = None
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    warm_up_at: Instant | None = None
+    opens_at: Instant
+    closes_at: Instant
+    hold_seconds: Annotated[int, Field(ge=1, le=HOLD_SECONDS_MAX)] = 900
+    per_user: Units | None = None
+    tiers: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    offers: Annotated[list[Any], Field(min_length=1, max_length=OFFERS_MAX)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CampaignDocument:
+        if self.warm_up_at is not None and self.warm_up_at > self.opens_at:
+            raise ValueError("warm_up_at must not be after opens_at")
+        if self.opens_at >= self.closes_at:
+            raise ValueError("opens_at must be before closes_at")
+        skus = [offer.sku for offer in self.offers]
+        twice = sorted({sku for sku in skus if skus.count(sku) > 1})
+        if twice:
+            raise ValueError(f"an SKU may stand in a campaign once: {', '.join(twice)}")
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Campaign:
+    """A campaign as of one revision: its document, its status, and what is read off them often."""
+
+    def __init__(
+        self, document: CampaignDocument, revision: int, status: Status, changed_at_ms: int
+    ) -> None:
+        self.document = document
+        self.revision = revision
+        self.status = status
+        self.changed_at_ms = changed_at_ms
+        self.id = document.id
+        self.kind = document.kind
+        self.opens_at_ms = ms_of(document.opens_at)
+        self.closes_at_ms = ms_of(document.closes_at)
+        self.warm_up_at_ms = ms_of(document.warm_up_at) if document.warm_up_at else None
+        self.hold_ms = document.hold_seconds * 1000
+        self.tiers = frozenset(document.tiers) if document.tiers else None
+        self.offers: dict[str, Offer] = {offer.sku: offer for offer in document.offers}
+
+    def phase(self, now_ms: int) -> Phase:
+        """The phase at an instant of the store's clock."""
+        if self.status is Status.CLOSED or now_ms >= self.closes_at_ms:
+            return Phase.CLOSED
+        if self.status is Status.PAUSED:
+            return Phase.PAUSED
+        if now_ms >= self.opens_at_ms:
+            return Phase.OPEN
+        if self.warm_up_at_ms is not None and now_ms >= self.warm_up_at_ms:
+            return Phase.WARM_UP
+        return Phase.SCHEDULED
+
+
+def stock_counter(sku: str) -> str:
+    """The counter of an offer's stock. Its cap is kept in the store."""
+    return f"stock/{sku}"

@@ -1,0 +1,176 @@
+"""The kernel's seam: what a store promises, in its own words.
+
+There are two stores: `redis_store.RedisStore`, which is Redis and two Lua scripts, and
+`model.ModelStore`, which is the same promise in plain Python: the executable specification and
+the fast fake. tests/contract holds both to it.
+
+The one rule is `used + n <= cap`. A reservation is a list of claims on capped counters, granted
+exactly when every claim holds. A move sets a reservation's claims to a new list; the store takes
+the difference. So making, amending, giving up and taking again are one operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from reservation.ids import ReservationId
+from reservation.outcomes import ConfigureOutcome, Outcome
+from reservation.record import Reservation
+
+
+class Claim(NamedTuple):
+    """n of a counter, if that keeps it within its cap.
+
+    A counter whose name ends in @ is each user's own. `cap` None is the cap that the store keeps.
+    """
+
+    counter: str
+    n: int
+    cap: int | None
+    refusal: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A window by the store's clock, in ms, and what is answered outside it. 0 is no bound."""
+
+    opens_at_ms: int = 0
+    closes_at_ms: int = 0
+    before: Outcome = Outcome.NOT_STARTED
+    after: Outcome = Outcome.ENDED
+
+
+ALWAYS = Gate()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step of one reservation, decided on `version` of it and `revision` of its campaign."""
+
+    id: ReservationId
+    version: int
+    """0 makes a new reservation."""
+    user: str
+    sku: str
+    quantity: int
+    state: str
+    claims: Sequence[Claim]
+    event: str
+    facts: bytes
+    data: bytes = b"{}"
+    """JSON that goes with the event."""
+    hold_ms: int = 0
+    """The deadline is this far from now; 0 takes `deadline_ms`."""
+    deadline_ms: int = 0
+    """0 is no deadline."""
+    gate: Gate = ALWAYS
+    revision: int = 0
+    """0 when no revision matters."""
+    fingerprint: str = ""
+    first_refusal: str = ""
+    """Known beforehand, answered before the windows."""
+    last_refusal: str = ""
+    """Known beforehand, answered after the windows."""
+
+
+class Moved(NamedTuple):
+    """The outcome of a move, by the store's clock.
+
+    `reservation` is the one that the move made or met: after the move, the replay's original, or
+    what a conflicting move left.
+    """
+
+    outcome: Outcome
+    now_ms: int
+    reservation: Reservation | None
+
+
+class StoredCampaign(NamedTuple):
+    id: str
+    revision: int
+    status: str
+    document: bytes
+    changed_at_ms: int
+
+
+class Configured(NamedTuple):
+    """The outcome of a change to a campaign; `counter` is the one whose cap would be below its use."""
+
+    outcome: ConfigureOutcome
+    now_ms: int
+    revision: int
+    counter: str
+
+
+class Changes(NamedTuple):
+    """Campaigns changed since a cursor, and the cursor to ask with next."""
+
+    now_ms: int
+    campaigns: tuple[str, ...]
+    cursor: tuple[int, ...]
+
+
+class Level(NamedTuple):
+    used: int
+    cap: int
+
+
+class Standing(NamedTuple):
+    """Some counters and all tallies of a campaign, at one instant."""
+
+    levels: tuple[Level, ...]
+    tally: Mapping[str, int]
+    """Units by "state/sku"."""
+
+
+class Snapshot(NamedTuple):
+    """One campaign at one instant: what the audit reads."""
+
+    used: Mapping[str, int]
+    caps: Mapping[str, int]
+    tally: Mapping[str, int]
+    reservations: Sequence[Reservation]
+    unsettled: frozenset[str]
+    """Reservation ids with an event that has not left the outbox."""
+
+
+START: tuple[int, ...] = ()
+"""The cursor before every change."""
+
+
+class Store(Protocol):
+    """Live state. Every method may raise StoreUnavailable; every time is the store's."""
+
+    async def now_ms(self) -> int: ...
+
+    async def configure(
+        self, campaign: str, revision: int, status: str, document: bytes, caps: Mapping[str, int]
+    ) -> Configured:
+        """Create (revision 0) or change a campaign, if `revision` is still the current one."""
+        ...
+
+    async def campaign(self, campaign: str) -> StoredCampaign | None: ...
+
+    async def changes(self, cursor: tuple[int, ...]) -> Changes: ...
+
+    async def move(self, move: Move) -> Moved: ...
+
+    async def reservation(self, reservation_id: ReservationId) -> Reservation | None: ...
+
+    async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]: ...
+
+    async def reservation_ids_of(self, user: str) -> list[ReservationId]:
+        """The user's newest reservations, in no order across shards."""
+        ...
+
+    async def standing(self, campaign: str, counters: Sequence[str]) -> Standing:
+        """The levels of `counters` (at least one), and the tally, at one instant."""
+        ...
+
+    async def due(self, limit: int) -> list[ReservationId]:
+        """Reservations whose deadline has passed: at most `limit` a shard, longest overdue first."""
+        ...
+
+    async def snapshot(self, campaign: str) -> Snapshot | None: ...

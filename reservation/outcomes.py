@@ -1,0 +1,62 @@
+"""Every answer the kernel can give, named once.
+
+The same word is the Lua outcome, the enum member, the metric label, the problem's `code` and the
+heading in docs/problems.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What became of a move. Listed in order of precedence."""
+
+    REPLAYED = "replayed"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    CONFLICT = "conflict"
+    RESERVATION_NOT_FOUND = "reservation_not_found"
+    STORE_UNAVAILABLE = "store_unavailable"
+    STALE = "stale"
+    CAMPAIGN_NOT_FOUND = "campaign_not_found"
+    OFFER_NOT_FOUND = "offer_not_found"
+    ENDED = "ended"
+    NOT_STARTED = "not_started"
+    PAYMENT_WINDOW_CLOSED = "payment_window_closed"
+    PAUSED = "paused"
+    NOT_ELIGIBLE = "not_eligible"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    SOLD_OUT = "sold_out"
+    WRONG_STATE = "wrong_state"
+    MOVED = "moved"
+
+
+class ConfigureOutcome(StrEnum):
+    """What became of a change to a campaign. Listed in order of precedence."""
+
+    CONFLICT = "conflict"
+    BELOW_USED = "below_used"
+    CONFIGURED = "configured"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that was understood and not granted. Nothing was changed."""
+
+    code: Outcome
+    detail: str
+    opens_at_ms: int | None = None
+    retry_after_s: int | None = None
+
+
+class Fault(Exception):
+    """Something is broken, as opposed to refused."""
+
+
+class StoreUnavailable(Fault):
+    """The store is away, or does not have what it must have. Try again later."""
+
+
+class Contended(Fault):
+    """The reservation kept changing under this request. Try again."""

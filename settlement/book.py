@@ -1,0 +1,133 @@
+"""The book of record: PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from reservation.outbox import Envelope
+from reservation.outcomes import Fault
+from settlement.projection import Rows, columns
+from settlement.statements import statement
+
+_CONNECT_SECONDS_MAX = 5.0
+
+
+class BookUnavailable(Fault):
+    """The book is away. Try again later."""
+
+
+class BookRefused(Fault):
+    """The book will never take this as it is."""
+
+
+class RefundDue(NamedTuple):
+    """A refund to ask the provider for; `amount` in minor units of `currency`."""
+
+    refund_id: str
+    payment_id: str
+    amount: int
+    currency: str
+    reason: str
+
+
+class OrderAudit(NamedTuple):
+    """What the book says of one reservation. Money in minor units."""
+
+    reservation_id: str
+    state: str
+    version: int
+    quantity: int
+    sku: str
+    user: str
+    total: int
+    paid: int
+    refunded: int
+    events: int
+    payments_succeeded: int
+    refunds: int
+
+
+class Book:
+    """Orders, their events, payments, refunds and campaigns. Methods raise BookUnavailable."""
+
+    def __init__(self, dsn: str, *, connections_max: int = 4) -> None:
+        self._pool = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=connections_max,
+            open=False,
+            timeout=_CONNECT_SECONDS_MAX,
+            kwargs={"autocommit": True, "application_name": "doorbuster"},
+            check=AsyncConnectionPool.check_connection,
+        )
+
+    async def open(self) -> None:
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def ping(self) -> None:
+        await self._all("SELECT 1", {})
+
+    async def settle(self, envelopes: Sequence[Envelope]) -> None:
+        """Take a batch of events in, in one transaction. Twice is harmless.
+
+        Raises BookUnavailable when it may be tried again, and BookRefused or projection.Malformed
+        when that would not help.
+        """
+        rows = Rows(envelopes)
+        steps = (
+            ("settle_campaigns", rows.campaigns),
+            ("settle_events", rows.events),
+            ("settle_orders", rows.orders),
+            ("settle_payments", rows.payments),
+            ("settle_refunds", rows.refunds),
+        )
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                async with connection.pipeline():
+                    for name, found in steps:
+                        if found:
+                            await connection.execute(statement(name), columns(found))
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise BookRefused(str(error)) from error
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            raise BookUnavailable(str(error)) from error
+
+    async def refunds_to_ask_for(self, limit: int) -> list[RefundDue]:
+        """Refunds whose time to ask has come; each is given to one caller at a time."""
+        found = await self._all(statement("refunds_to_ask_for"), {"limit": limit})
+        return [RefundDue(*row) for row in found]
+
+    async def refunds_pending(self) -> int:
+        ((count,),) = await self._all("SELECT count(*) FROM refunds WHERE status = 'pending'", {})
+        return int(count)
+
+    async def remembers(self, campaign: str) -> bool:
+        query = "SELECT 1 FROM campaigns WHERE id = %(campaign)s"
+        return bool(await self._all(query, {"campaign": campaign}))
+
+    async def campaign_ids(self) -> list[str]:
+        return [row[0] for row in await self._all("SELECT id FROM campaigns ORDER BY id", {})]
+
+    async def audit_orders(self, campaign: str) -> dict[str, OrderAudit]:
+        """The campaign's orders by reservation id."""
+        found = await self._all(statement("audit_orders"), {"campaign": campaign})
+        return {row[0]: OrderAudit(*row) for row in found}
+
+    async def quotas(self, campaign: str) -> dict[str | None, int | None]:
+        """The most generous quota by SKU, None for the campaign's; None where any number went."""
+        return dict(await self._all(statement("audit_quotas"), {"campaign": campaign}))
+
+    async def _all(self, query: str, parameters: dict[str, Any]) -> list[Any]:
+        try:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(query, parameters)
+                return await cursor.fetchall()
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            raise BookUnavailable(str(error)) from error

@@ -1,0 +1,73 @@
+"""Dead letters: events that the book refused, kept to be looked at and replayed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import orjson
+from redis.asyncio import Redis
+
+from reservation.keys import ALL_SHARDS, shard_keys, shard_of
+from reservation.outbox import Envelope
+
+
+class DeadLetter(NamedTuple):
+    """One event that was set aside, and why."""
+
+    envelope: Envelope
+    reason: str
+
+
+class DeadLetters(Protocol):
+    async def put(self, envelope: Envelope, reason: str) -> None:
+        """Set one event aside. It is safe when this returns."""
+        ...
+
+    async def look(self, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters. They stay where they are."""
+        ...
+
+    async def replay(self, limit: int) -> int:
+        """Put the oldest dead letters back on their way to the book; how many there were."""
+        ...
+
+
+class StoreDeadLetters:
+    """Dead letters in the store: where there is no broker."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def put(self, envelope: Envelope, reason: str) -> None:
+        shard = shard_keys(shard_of(str(envelope.get("id", "")).partition(".")[0]))
+        await self._client.xadd(shard.dead, {"envelope": orjson.dumps(envelope), "reason": reason})
+
+    async def look(self, limit: int) -> list[DeadLetter]:
+        found = [
+            (entry_id, fields)
+            for shard in ALL_SHARDS
+            for entry_id, fields in await self._client.xrange(shard.dead, count=limit)
+        ]
+        found.sort(key=lambda entry: _order(entry[0]))
+        return [
+            DeadLetter(orjson.loads(fields[b"envelope"]), fields[b"reason"].decode())
+            for _, fields in found[:limit]
+        ]
+
+    async def replay(self, limit: int) -> int:
+        replayed = 0
+        for shard in ALL_SHARDS:
+            for entry_id, fields in await self._client.xrange(shard.dead, count=limit - replayed):
+                async with self._client.pipeline(transaction=True) as pipeline:
+                    pipeline.xadd(shard.outbox, {"envelope": fields[b"envelope"]})
+                    pipeline.xdel(shard.dead, entry_id)
+                    await pipeline.execute()
+                replayed += 1
+            if replayed >= limit:
+                break
+        return replayed
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    ms, _, number = entry_id.partition(b"-")
+    return int(ms), int(number)

@@ -1,0 +1,27 @@
+"""What settlement tells Prometheus."""
+
+from prometheus_client import Counter, Histogram
+
+SETTLEMENT_LAG = Histogram(
+    "doorbuster_settlement_lag_seconds",
+    "From a reservation's acknowledgement to its committed row.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+SETTLED_EVENTS = Counter(
+    "doorbuster_settled_events_total", "Events committed to the book, by type.", ["type"]
+)
+SETTLE_BATCH = Histogram(
+    "doorbuster_settle_batch_events",
+    "Events in one transaction.",
+    buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000),
+)
+SETTLE_FAILURES = Counter(
+    "doorbuster_settle_failures_total", "Transactions that failed and were tried again.", ["reason"]
+)
+DEAD_LETTERS = Counter("doorbuster_dead_letters_total", "Events that the book refused.")
+RELAYED_EVENTS = Counter("doorbuster_relayed_events_total", "Events confirmed by the broker.")
+RELAY_FAILURES = Counter("doorbuster_relay_failures_total", "Publishes that failed and were tried again.")
+LAPSED = Counter("doorbuster_lapsed_total", "Reservations ended by their deadline.")
+REFUND_REQUESTS = Counter(
+    "doorbuster_refund_requests_total", "Refunds asked of the payment provider.", ["outcome"]
+)

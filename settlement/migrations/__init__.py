@@ -1,0 +1,1 @@
+"""The book's schema, by alembic; the statements are in settlement/sql."""

@@ -1,0 +1,55 @@
+"""Refunds: asks the payment provider for each until the provider has said that it was made."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from reservation.outcomes import Fault
+from settlement.book import Book, BookUnavailable, RefundDue
+from settlement.metrics import REFUND_REQUESTS
+from settlement.retry import patiently
+
+BATCH_MAX = 50
+PAUSE_SECONDS = 0.2
+_log = structlog.get_logger(__name__)
+
+
+class RefundNotTaken(Fault):
+    """The provider did not take the refund. It is asked again."""
+
+
+class RefundProvider(Protocol):
+    """The part of a payment provider that gives money back."""
+
+    async def refund(self, refund: RefundDue) -> None:
+        """Ask for a refund, idempotent by its id. Its success comes later, by webhook.
+
+        Raises RefundNotTaken.
+        """
+        ...
+
+
+class Refunder:
+    """Takes refunds that are due from the book to the provider, for ever."""
+
+    def __init__(self, book: Book, provider: RefundProvider) -> None:
+        self._book = book
+        self._provider = provider
+
+    async def run(self) -> None:
+        while True:
+            due = await patiently(lambda: self._book.refunds_to_ask_for(BATCH_MAX), BookUnavailable)
+            await asyncio.gather(*(self._ask(refund) for refund in due))
+            if not due:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _ask(self, refund: RefundDue) -> None:
+        try:
+            await self._provider.refund(refund)
+            REFUND_REQUESTS.labels("taken").inc()
+        except RefundNotTaken as error:
+            REFUND_REQUESTS.labels("not_taken").inc()
+            _log.warning("refund_not_taken", refund_id=refund.refund_id, error=str(error))

@@ -1,0 +1,67 @@
+"""Where the worker's events come from: the broker, or the outbox itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from reservation.outbox import Entry, Envelope, Outbox
+from settlement.dead_letters import DeadLetters, StoreDeadLetters
+
+
+class Batch(Protocol):
+    """Events that were handed to this worker and are not settled yet."""
+
+    @property
+    def envelopes(self) -> Sequence[Envelope]: ...
+
+    async def done(self) -> None:
+        """They are in the book, or among the dead letters."""
+        ...
+
+
+class Source(Protocol):
+    """Events, at least once each. A batch that is never done comes again, to some worker."""
+
+    @property
+    def dead_letters(self) -> DeadLetters: ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def batches(self) -> AsyncIterator[Batch]:
+        """Batches as they come, for ever. Cancelling between two of them loses nothing."""
+        ...
+
+
+class OutboxBatch:
+    """Entries of the outbox, unfinished."""
+
+    def __init__(self, outbox: Outbox, entries: Sequence[Entry]) -> None:
+        self._outbox = outbox
+        self._entries = entries
+        self.envelopes: Sequence[Envelope] = [entry.envelope for entry in entries]
+
+    async def done(self) -> None:
+        await self._outbox.done(self._entries)
+
+
+class OutboxSource:
+    """Reads the outbox without a broker in between."""
+
+    def __init__(self, outbox: Outbox, dead_letters: StoreDeadLetters) -> None:
+        self._outbox = outbox
+        self.dead_letters: DeadLetters = dead_letters
+
+    async def open(self) -> None:
+        await self._outbox.open()
+
+    async def close(self) -> None:
+        await self._outbox.close()
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        while True:
+            entries = await self._outbox.next()
+            if entries:
+                yield OutboxBatch(self._outbox, entries)
