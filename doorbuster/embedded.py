@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
@@ -29,8 +31,11 @@ class EmbeddedError(Exception):
 
 def find_redis() -> tuple[Path, tuple[int, int]]:
     """The Redis to run, and its version: one on the PATH that is new enough, else the wheel's."""
+    # The wheel puts its own on the PATH of an active virtual environment: that one comes last.
+    own = str(Path(sys.prefix) / "bin")
+    path = os.pathsep.join(part for part in os.environ.get("PATH", "").split(os.pathsep) if part != own)
     for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
+        found = shutil.which(name, path=path)
         if found is not None:
             version = _version(Path(found))
             if version is not None and version >= REDIS_VERSION_MIN:

@@ -1,0 +1,146 @@
+"""Real servers for the tests: loopback, a free port, a directory of their own, stopped by their own pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import redis
+
+from doorbuster.embedded import postgres_program
+
+START_SECONDS_MAX = 60.0
+RABBIT_HOME = Path("/usr/lib/rabbitmq/bin")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds_max: float = START_SECONDS_MAX) -> None:
+    """Return as soon as the condition holds."""
+    until = time.monotonic() + seconds_max
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"not within {seconds_max:g} s: {what}")
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None, user: str | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **(environment or {})}, user=user
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def redis_server(server: Path, home: Path, *options: str) -> Iterator[str]:
+    """A Redis with every write on disk before it is acknowledged; its URL."""
+    port = free_port()
+    command = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
+    command += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", *options]
+    url = f"redis://127.0.0.1:{port}/0"
+    with running(command, home / "redis.log"), redis.Redis.from_url(url) as client:
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except redis.exceptions.ConnectionError:
+                return False
+
+        wait_until(answers, "Redis answers")
+        yield url
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL; the DSN of a database in it that may create others."""
+    home = Path(tempfile.mkdtemp(prefix="doorbuster-test-"))
+    home.chmod(0o755)
+    try:
+        sockets = home / "sockets"
+        sockets.mkdir()
+        program = postgres_program(home, sockets)
+        # The data dies with the test, so it need not survive a power cut.
+        command = [*program.command, "-c", "fsync=off", "-c", "full_page_writes=off"]
+        dsn = f"postgresql://postgres@/postgres?host={sockets}"
+        with running(command, home / "postgres.log", user=program.user):
+
+            def answers() -> bool:
+                try:
+                    psycopg.connect(dsn).close()
+                except psycopg.OperationalError:
+                    return False
+                return True
+
+            wait_until(answers, "PostgreSQL answers")
+            yield dsn
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def rabbit_server(home: Path) -> Iterator[str]:
+    """A RabbitMQ node; its AMQP URL."""
+    port, dist, epmd = free_port(), free_port(), free_port()
+    scripts = RABBIT_HOME if RABBIT_HOME.exists() else Path(shutil.which("rabbitmq-server") or "").parent
+    environment = {
+        "HOME": str(home),  # its cookie lies there
+        "RABBITMQ_NODENAME": f"doorbuster-{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(dist),
+        "ERL_EPMD_PORT": str(epmd),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
+        "RABBITMQ_PID_FILE": str(home / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-setcookie doorbuster +S 1:1 +sbwt none",
+    }
+    (home / "plugins").write_text("[].")
+    epmd_command = [_erlang("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
+    with (
+        running(epmd_command, home / "epmd.log"),
+        running([str(scripts / "rabbitmq-server")], home / "rabbit.log", environment=environment),
+    ):
+        wait_until(lambda: _listens(port), "RabbitMQ listens")
+        yield f"amqp://guest:guest@127.0.0.1:{port}/"
+
+
+def _erlang(name: str) -> str:
+    found = shutil.which(name) or next(
+        (str(path) for path in sorted(Path("/usr/lib/erlang").glob(f"erts-*/bin/{name}"))), None
+    )
+    assert found is not None, f"{name} comes with RabbitMQ's Erlang"
+    return found
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

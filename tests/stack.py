@@ -1,0 +1,214 @@
+"""A whole Doorbuster for end-to-end tests, and a client of it that knows nothing but HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jwt
+
+from tests.servers import free_port, wait_until
+
+JWT_SECRET = "a secret that only the tests know, 32+ bytes"
+SERVICE_KEY = "dbk_service-key-of-the-tests"
+PSP_KEY = b"what the provider signs with"
+SECRETS = {
+    "DOORBUSTER_JWT_SECRET": JWT_SECRET,
+    "DOORBUSTER_SERVICE_KEY": SERVICE_KEY,
+    "DOORBUSTER_PSP_SECRET": "whsec_" + base64.b64encode(PSP_KEY).decode(),
+}
+COMMAND = [sys.executable, "-m", "doorbuster"]
+
+
+@dataclass
+class Answer:
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+    @property
+    def code(self) -> str | None:
+        return self.body.get("code") if isinstance(self.body, dict) else None
+
+
+@dataclass
+class Stack:
+    """Where a running stack is, and its process."""
+
+    url: str
+    data_dir: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A `doorbuster` command against this stack."""
+        command = [*COMMAND, *arguments, "--data-dir", str(self.data_dir)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@contextmanager
+def stack(
+    data_dir: Path, *options: str, environment: Mapping[str, str] | None = None, wrapper: tuple[str, ...] = ()
+) -> Iterator[Stack]:
+    """`doorbuster up`, ready to be used, and stopped as an operator would stop it."""
+    data_dir.mkdir(exist_ok=True)
+    log, port = data_dir / "up.log", free_port()
+    command = [*wrapper, *COMMAND, "up", "--port", str(port), "--data-dir", str(data_dir), *options]
+    with log.open("ab") as output:
+        start = log.stat().st_size
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **SECRETS, **(environment or {})}
+        )
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            return f"ready http://127.0.0.1:{port}\n".encode() in log.read_bytes()[start:]
+
+        wait_until(ready, "doorbuster up is ready")
+        yield Stack(f"http://127.0.0.1:{port}", data_dir, process, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def sale(**changes: Any) -> dict[str, Any]:
+    """A flash sale that is open, with an id of its own."""
+    now = datetime.now(UTC)
+    document: dict[str, Any] = {
+        "id": f"sale-{uuid.uuid4().hex[:12]}",
+        "kind": "flash_sale",
+        "currency": "CNY",
+        "opens_at": (now - timedelta(hours=1)).isoformat(),
+        "closes_at": (now + timedelta(hours=1)).isoformat(),
+        "offers": [{"sku": "phone", "title": "Phone", "price": 5000, "stock": 100}],
+    }
+    return document | changes
+
+
+def sign(
+    body: bytes, *, key: bytes = PSP_KEY, at: float | None = None, message_id: str = "msg_1"
+) -> dict[str, str]:
+    """The headers of a webhook, by the Standard Webhooks specification and no library."""
+    stamp = str(int(time.time() if at is None else at))
+    signed = hmac.new(key, f"{message_id}.{stamp}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": stamp,
+        "webhook-signature": "v1," + base64.b64encode(signed).decode(),
+    }
+
+
+def token(user: str, *, tier: str | None = None, **claims: Any) -> str:
+    given = {"sub": user, "exp": int(time.time()) + 3600} | ({"tier": tier} if tier else {}) | claims
+    return jwt.encode(given, JWT_SECRET, algorithm="HS256")
+
+
+@dataclass
+class Client:
+    """HTTP, and the few calls that most tests make."""
+
+    url: str
+    session: aiohttp.ClientSession
+    _tokens: dict[str, str] = field(default_factory=dict)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        user: str | None = None,
+        service: bool = False,
+        json_body: Any = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        sent = dict(headers or {})
+        if user is not None:
+            sent["Authorization"] = f"Bearer {self._tokens.setdefault(user, token(user))}"
+        if service:
+            sent["Authorization"] = f"Bearer {SERVICE_KEY}"
+        if json_body is not None:
+            data = json.dumps(json_body).encode()
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        async with self.session.request(method, self.url + path, data=data, headers=sent) as answer:
+            raw = await answer.read()
+            is_json = "json" in answer.content_type
+            return Answer(answer.status, json.loads(raw) if is_json else raw, answer.headers)
+
+    async def create(self, **changes: Any) -> str:
+        document = sale(**changes)
+        answer = await self.call("PUT", f"/v1/campaigns/{document['id']}", service=True, json_body=document)
+        assert answer.status == 201, answer
+        return str(document["id"])
+
+    async def reserve(
+        self, campaign: str, user: str, *, key: str | None = None, sku: str = "phone", **body: Any
+    ) -> Answer:
+        return await self.call(
+            "POST",
+            f"/v1/campaigns/{campaign}/reservations",
+            user=user,
+            json_body={"sku": sku, **body},
+            headers={"Idempotency-Key": key or uuid.uuid4().hex},
+        )
+
+    async def pay(self, reservation: str, user: str, stage: str = "full") -> Answer:
+        path = f"/v1/reservations/{reservation}/payments"
+        return await self.call("POST", path, user=user, json_body={"stage": stage})
+
+    async def settle_payment(self, payment_id: str, outcome: str = "succeeded") -> Answer:
+        return await self.call("POST", f"/sandbox/payments/{payment_id}", json_body={"outcome": outcome})
+
+    async def notify(self, kind: str, payment_id: str, amount: int, **changes: Any) -> Answer:
+        """A webhook from a provider that is not the sandbox."""
+        data = {"payment_id": payment_id, "amount": amount, "currency": "CNY", "provider_ref": "ref-1"} | changes
+        found = {"type": kind, "timestamp": datetime.now(UTC).isoformat(), "data": data}
+        body = json.dumps(found).encode()
+        return await self.call("POST", "/v1/payments/webhook", data=body, headers=sign(body))
+
+    async def reservation(self, reservation: str, user: str) -> Any:
+        answer = await self.call("GET", f"/v1/reservations/{reservation}", user=user)
+        assert answer.status == 200, answer
+        return answer.body
+
+    async def in_state(self, reservation: str, user: str, state: str, seconds_max: float = 20) -> Any:
+        """The reservation, once it is in this state."""
+        return await eventually(
+            lambda: self.reservation(reservation, user), lambda found: found["state"] == state, seconds_max
+        )
+
+    async def audit(self, campaign: str) -> Any:
+        """The campaign's audit, which must find nothing wrong; its offers by SKU."""
+        answer = await self.call("GET", f"/v1/campaigns/{campaign}/audit", service=True)
+        assert answer.status == 200, answer
+        assert answer.body["ok"], answer.body
+        return {offer["sku"]: offer for offer in answer.body["campaigns"][0]["offers"]}
+
+
+async def eventually(look: Callable[[], Any], enough: Callable[[Any], bool], seconds_max: float = 20) -> Any:
+    """What `look` finds, once it is enough."""
+    async with asyncio.timeout(seconds_max):
+        while True:
+            found = await look()
+            if enough(found):
+                return found
+            await asyncio.sleep(0.02)
