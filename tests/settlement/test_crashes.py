@@ -1,0 +1,104 @@
+"""Processes that die at the worst moment: real ones, by SIGKILL, from inside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import psycopg
+import pytest
+
+from settlement.audit import Auditor
+from settlement.book import Book
+from tests.settlement.conftest import Shop
+from tests.stack import SECRETS, eventually
+
+DYING = """
+import os, signal
+from {module} import {name}
+
+async def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{name}.done = die
+from doorbuster.cli import main
+main()
+"""
+
+
+def start(role: str, environment: Mapping[str, str], dies_in: tuple[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """A role as a process; `dies_in` names the class whose `done` kills it."""
+    code = "from doorbuster.cli import main; main()"
+    if dies_in is not None:
+        code = DYING.format(module=dies_in[0], name=dies_in[1])
+    return subprocess.Popen([sys.executable, "-c", code, role], env={**os.environ, **SECRETS, **environment})
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def rows(dsn: str, table: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+@pytest.mark.usefixtures("fresh_queues")
+@pytest.mark.parametrize("through", ["outbox", "rabbit"])
+async def test_a_worker_killed_between_commit_and_ack_leaves_one_order(
+    shop: Shop, redis_server_url: str, amqp_url: str, postgres_dsn: str, book: Book, through: str
+) -> None:
+    environment = {"DOORBUSTER_REDIS_URL": redis_server_url, "DOORBUSTER_POSTGRES_DSN": postgres_dsn}
+    relay = None
+    dies_in = ("settlement.source", "OutboxBatch")
+    if through == "rabbit":
+        environment["DOORBUSTER_AMQP_URL"] = amqp_url
+        relay = start("relay", environment)
+        dies_in = ("settlement.rabbit", "RabbitBatch")
+    held = await shop.reserve("ann", 3)
+    killed = start("worker", environment, dies_in)
+    assert killed.wait(60) == -signal.SIGKILL
+    assert rows(postgres_dsn, "orders") == 1, "it died after its commit"
+    await shop.pay(held)
+    worker = start("worker", environment)
+    audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
+    assert audit.ok, audit.to_json()
+    assert (rows(postgres_dsn, "orders"), rows(postgres_dsn, "order_events")) == (1, 3)
+    stop(worker)
+    if relay is not None:
+        stop(relay)
+
+
+@pytest.mark.usefixtures("fresh_queues")
+async def test_a_relay_killed_between_confirm_and_acknowledge_leaves_one_order(
+    shop: Shop, redis_server_url: str, amqp_url: str, postgres_dsn: str, book: Book
+) -> None:
+    environment = {
+        "DOORBUSTER_REDIS_URL": redis_server_url,
+        "DOORBUSTER_POSTGRES_DSN": postgres_dsn,
+        "DOORBUSTER_AMQP_URL": amqp_url,
+    }
+    await shop.reserve("ann")
+    killed = start("relay", environment, ("reservation.outbox", "Outbox"))
+    assert killed.wait(60) == -signal.SIGKILL
+    snapshot = await shop.store.snapshot(shop.campaign)
+    assert snapshot is not None
+    assert len(snapshot.unsettled) == 2, "what the broker confirmed is still in the outbox"
+    worker, relay = start("worker", environment), start("relay", environment)
+
+    async def waiting() -> int:
+        found = await shop.store.snapshot(shop.campaign)
+        return len(found.unsettled) if found else -1
+
+    assert await eventually(waiting, lambda count: count == 0, 30) == 0
+    audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
+    assert audit.ok, audit.to_json()
+    assert (rows(postgres_dsn, "orders"), rows(postgres_dsn, "order_events")) == (1, 1)
+    stop(relay)
+    stop(worker)
