@@ -32,7 +32,9 @@ def read_campaigns(path: Path) -> list[CampaignDocument]:
             campaigns.append(parse_campaign(document))
         except Invalid as invalid:
             where = str(path) if len(found) == 1 else f"{path}[{place}]"
-            raise Invalid(*(FieldError(f"{where}: {e.path or 'document'}", e.message) for e in invalid.errors)) from None
+            raise Invalid(
+                *(FieldError(f"{where}: {e.path or 'document'}", e.message) for e in invalid.errors)
+            ) from None
     if not campaigns:
         raise Invalid(FieldError(str(path), "holds no campaign"))
     return campaigns

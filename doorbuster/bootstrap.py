@@ -34,9 +34,10 @@ from settlement.sweeper import Sweeper
 from settlement.worker import Worker
 
 
-def _needed(value: str | None) -> str:
-    assert value is not None, "Settings.need was asked for it"
-    return value
+def _needed(settings: Settings, name: str) -> str:
+    """A setting that this part cannot do without. Raises SettingsError."""
+    settings.need(name)
+    return str(getattr(settings, name))
 
 
 def consumer_name() -> str:
@@ -46,8 +47,7 @@ def consumer_name() -> str:
 
 @asynccontextmanager
 async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
-    settings.need("redis_url")
-    client = connect_redis(_needed(settings.redis_url))
+    client = connect_redis(_needed(settings, "redis_url"))
     try:
         yield client
     finally:
@@ -56,8 +56,7 @@ async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
 
 @asynccontextmanager
 async def book(settings: Settings, *, connections_max: int = 4) -> AsyncIterator[Book]:
-    settings.need("postgres_dsn")
-    found = Book(_needed(settings.postgres_dsn), connections_max=connections_max)
+    found = Book(_needed(settings, "postgres_dsn"), connections_max=connections_max)
     await found.open()
     try:
         yield found
@@ -73,12 +72,12 @@ async def gateway_parts(settings: Settings, base_url: str) -> AsyncIterator[Part
         settings.need("jwt_secret")
     base_url = settings.public_url or base_url
     clock = StoreClock()
-    verifier = WebhookVerifier(_needed(settings.psp_secret), clock)
+    verifier = WebhookVerifier(_needed(settings, "psp_secret"), clock)
     authenticator = Authenticator(
         clock,
         jwt_secret=settings.jwt_secret,
         jwks=KeySet(settings.jwks) if settings.jwks else None,
-        service_key=_needed(settings.service_key),
+        service_key=_needed(settings, "service_key"),
     )
     pay_url = f"{base_url}/sandbox/payments/{{payment_id}}" if settings.sandbox else settings.pay_url
     async with redis_client(settings) as client, book(settings) as the_book:
@@ -140,8 +139,7 @@ async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
     if url is None:
         yield None
         return
-    settings.need("psp_secret")
-    provider = HttpRefunds(url, _needed(settings.psp_secret))
+    provider = HttpRefunds(url, _needed(settings, "psp_secret"))
     async with book(settings, connections_max=1) as the_book:
         try:
             yield Refunder(the_book, provider)
@@ -151,9 +149,8 @@ async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
 
 @asynccontextmanager
 async def relay(settings: Settings) -> AsyncIterator[Relay]:
-    settings.need("amqp_url")
     async with redis_client(settings) as client:
-        yield Relay(Outbox(client, consumer_name()), Broker(_needed(settings.amqp_url)))
+        yield Relay(Outbox(client, consumer_name()), Broker(_needed(settings, "amqp_url")))
 
 
 @asynccontextmanager

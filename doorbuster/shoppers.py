@@ -17,8 +17,19 @@ TRIES_MAX = 4
 """How often a shopper comes back to a sold-out offer, in the hope that a hold expires."""
 BOT_REQUESTS = 40
 EXPECTED = frozenset(
-    "held replayed sold_out quota_exceeded not_started overloaded cancelled payment_requested paid"
-    " payment_window_closed wrong_state".split()
+    {
+        "held",
+        "replayed",
+        "sold_out",
+        "quota_exceeded",
+        "not_started",
+        "overloaded",
+        "cancelled",
+        "payment_requested",
+        "paid",
+        "payment_window_closed",
+        "wrong_state",
+    }
 )
 """What a shopper of such a sale may be told. Anything else is a defect."""
 
@@ -68,7 +79,9 @@ async def shop(session: aiohttp.ClientSession, shopper: Shopper, log: Log) -> No
     # Most press the button within a second of the opening; some cannot wait for it.
     await asyncio.sleep(max(0.0, until_opening * dice.random() if early else until_opening + dice.random()))
     if shopper.mood is Mood.BOT:
-        await asyncio.gather(*(_reserve(session, shopper, log, f"{shopper.user}-{n}") for n in range(BOT_REQUESTS)))
+        await asyncio.gather(
+            *(_reserve(session, shopper, log, f"{shopper.user}-{n}") for n in range(BOT_REQUESTS))
+        )
         return
     for attempt in range(TRIES_MAX):
         key = f"{shopper.user}-{attempt}"

@@ -12,8 +12,8 @@ import socket
 import sys
 import tempfile
 from base64 import b64encode
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -165,9 +165,7 @@ async def run_up(settings: Settings, host: str, port: int, data_dir: Path, worke
             shutil.rmtree(runtime, ignore_errors=True)
 
 
-async def run_gateways(
-    settings: Settings, host: str, port: int, workers: int, metrics_dir: Path
-) -> None:
+async def run_gateways(settings: Settings, host: str, port: int, workers: int, metrics_dir: Path) -> None:
     """Several gateway processes on one port, until told to stop. Raises StackError."""
     stop = stop_on_signals()
     supervisor = Supervisor()
@@ -215,5 +213,3 @@ async def _ready(url: str, stop: asyncio.Event) -> None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise StackError(f"not ready after {READY_SECONDS_MAX:g} s: {said}") from None
-
-

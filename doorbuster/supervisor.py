@@ -69,7 +69,9 @@ class Supervisor:
             status = await process.wait()
             lived = time.monotonic() - started
             pause = RESTART_SECONDS_MIN if lived > STEADY_SECONDS else min(pause * 2, RESTART_SECONDS_MAX)
-            _log.error("ended", program=program.name, status=status, lived_s=round(lived, 1), again_in_s=pause)
+            _log.error(
+                "ended", program=program.name, status=status, lived_s=round(lived, 1), again_in_s=pause
+            )
             await asyncio.sleep(pause)
 
     async def _end(self, program: Program) -> None:

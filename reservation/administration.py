@@ -99,9 +99,7 @@ class Administration:
                 if line["sku"] == sku:
                     line["stock"] = max(stock, 0)
             try:
-                done = stock >= 0 and await self._configure(
-                    campaign, parse_campaign(found), campaign.status
-                )
+                done = stock >= 0 and await self._configure(campaign, parse_campaign(found), campaign.status)
             except Invalid:
                 done = False
             if done is False:

@@ -24,7 +24,6 @@ OFFERS_MAX = 1_000
 HOLD_SECONDS_MAX = 7 * 24 * 3600
 
 
-
 def _printable(text: str) -> str:
     if has_control_characters(text):
         raise ValueError("must not contain control characters")
@@ -131,9 +130,7 @@ class CampaignDocument(Document):
 class Campaign:
     """A campaign as of one revision: its document, its status, and what is read off them often."""
 
-    def __init__(
-        self, document: CampaignDocument, revision: int, status: Status, changed_at_ms: int
-    ) -> None:
+    def __init__(self, document: CampaignDocument, revision: int, status: Status, changed_at_ms: int) -> None:
         self.document = document
         self.revision = revision
         self.status = status

@@ -6,7 +6,7 @@ first, it reads and decides again. Nothing here knows HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -181,7 +181,7 @@ class Desk:
         self,
         reservation_id: ReservationId,
         decide: Callable[[Reservation], Decision],
-        reload: Callable[[], object] | None = None,
+        reload: Callable[[], Awaitable[None]] | None = None,
     ) -> Reservation | Refusal:
         """Read, decide, move; again when the reservation or the campaign changed meanwhile."""
         reservation = await self._store.reservation(reservation_id)

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from reservation.ids import ReservationId
-from reservation.kernel import Changes, Claim, Configured, Level, Move, Moved, Snapshot, Standing, StoredCampaign
+from reservation.kernel import (
+    Changes,
+    Claim,
+    Configured,
+    Level,
+    Move,
+    Moved,
+    Snapshot,
+    Standing,
+    StoredCampaign,
+)
 from reservation.outcomes import ConfigureOutcome, Outcome
 from reservation.record import Facts, Reservation, State
 
@@ -77,9 +87,7 @@ class ModelStore:
         found = self._campaigns.get(campaign)
         if found is None:
             return None
-        return StoredCampaign(
-            campaign, found.revision, found.status, found.document, found.changed_at_ms
-        )
+        return StoredCampaign(campaign, found.revision, found.status, found.document, found.changed_at_ms)
 
     async def changes(self, cursor: tuple[int, ...]) -> Changes:
         seen = cursor[0] if cursor else 0

@@ -129,7 +129,7 @@ class Outbox:
             raise _fault(error) from error
         streams = found.items() if isinstance(found, dict) else found
         return [
-            Entry(stream.decode(), entry_id, open_envelope(fields))
+            Entry(_text(stream), entry_id, open_envelope(fields))
             for stream, entries in streams
             for entry_id, fields in _flat(entries)
         ]
@@ -175,6 +175,10 @@ class Outbox:
             raise _fault(error) from error
         firsts = [int(entries[0][0].split(b"-")[0]) for entries in found[1::2] if entries]
         return Backlog(sum(found[::2]), max(0, now_ms - min(firsts)) if firsts else 0)
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _flat(entries: Any) -> Any:

@@ -110,7 +110,9 @@ class Facts:
                 p.stage.value: [p.amount, p.status, p.at_ms, p.provider_ref] for p in self.payments.values()
             }
         if self.refunds:
-            packed["r"] = {r.stage.value: [r.amount, r.status, r.reason, r.at_ms] for r in self.refunds.values()}
+            packed["r"] = {
+                r.stage.value: [r.amount, r.status, r.reason, r.at_ms] for r in self.refunds.values()
+            }
         if self.rejected_ref is not None:
             packed["x"] = self.rejected_ref
         return orjson.dumps(packed)

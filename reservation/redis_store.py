@@ -192,7 +192,7 @@ class _Reading:
         return self._pipeline
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        await self._pipeline.reset()
+        await self._pipeline.reset()  # type: ignore[no-untyped-call]
         if isinstance(error, (RedisError, OSError)) and unable(error):
             raise StoreUnavailable(str(error)) from error
 

@@ -153,7 +153,7 @@ def _check_offers(audit: CampaignAudit, snapshot: Snapshot, skus: Sequence[str])
         if offer.held + offer.sold + offer.available != stock:
             audit.violate(
                 "I1",
-                f"{sku}: {offer.held} held + {offer.sold} sold + {offer.available} available != {stock} stock",
+                f"{sku}: {offer.held} held + {offer.sold} sold + {offer.available} available != {stock}",
             )
         if offer.held + offer.sold > stock:
             audit.violate("I2", f"{sku}: {offer.held} held + {offer.sold} sold > {stock} stock")
@@ -162,7 +162,9 @@ def _check_offers(audit: CampaignAudit, snapshot: Snapshot, skus: Sequence[str])
         by_state[f"{one.state}/{one.sku}"] += one.quantity
     for name in by_state.keys() | snapshot.tally.keys():
         if by_state[name] != snapshot.tally.get(name, 0):
-            audit.violate("I1", f"{name}: {by_state[name]} units by record, {snapshot.tally.get(name, 0)} by tally")
+            audit.violate(
+                "I1", f"{name}: {by_state[name]} units by record, {snapshot.tally.get(name, 0)} by tally"
+            )
 
 
 def _units(reservations: Iterable[Reservation], states: frozenset[State]) -> Counter[str]:
@@ -185,9 +187,7 @@ def _check_counters(audit: CampaignAudit, snapshot: Snapshot) -> None:
             audit.violate("I1", f"{counter}: {claimed[counter]} claimed, {used} counted")
 
 
-def _check_quotas(
-    audit: CampaignAudit, snapshot: Snapshot, quotas: dict[str | None, int | None]
-) -> None:
+def _check_quotas(audit: CampaignAudit, snapshot: Snapshot, quotas: dict[str | None, int | None]) -> None:
     taken = Counter[tuple[str | None, str]]()
     for one in snapshot.reservations:
         if one.state in LIVE | SOLD:
@@ -226,9 +226,13 @@ def _check_money(audit: CampaignAudit, one: Reservation, order: OrderAudit) -> N
     charged = sum(p.amount for p in facts.payments.values() if p.status is PaymentStatus.SUCCEEDED)
     returned = sum(refund.amount for refund in facts.refunds.values())
     if (order.paid, order.payments_succeeded) != (charged, charged):
-        audit.violate("I7", f"{name}: charged {charged}, the book says {order.paid} and {order.payments_succeeded}")
+        audit.violate(
+            "I7", f"{name}: charged {charged}, the book says {order.paid} and {order.payments_succeeded}"
+        )
     if (order.refunded, order.refunds) != (returned, returned):
-        audit.violate("I7", f"{name}: refunded {returned}, the book says {order.refunded} and {order.refunds}")
+        audit.violate(
+            "I7", f"{name}: refunded {returned}, the book says {order.refunded} and {order.refunds}"
+        )
     if one.state in SOLD and charged - returned != facts.price.total:
         audit.violate("I7", f"{name}: confirmed for {facts.price.total}, charged {charged - returned}")
     if one.state not in SOLD | LIVE and one.state is not State.FORFEITED and charged != returned:

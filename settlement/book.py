@@ -89,11 +89,14 @@ class Book:
             ("settle_refunds", rows.refunds),
         )
         try:
-            async with self._pool.connection() as connection, connection.transaction():
-                async with connection.pipeline():
-                    for name, found in steps:
-                        if found:
-                            await connection.execute(statement(name), columns(found))
+            async with (
+                self._pool.connection() as connection,
+                connection.transaction(),
+                connection.pipeline(),
+            ):
+                for name, found in steps:
+                    if found:
+                        await connection.execute(statement(name), columns(found))
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise BookRefused(str(error)) from error
         except (psycopg.Error, PoolTimeout, OSError) as error:

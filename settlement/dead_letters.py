@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from redis.asyncio import Redis
@@ -43,11 +43,7 @@ class StoreDeadLetters:
         await self._client.xadd(shard.dead, {"envelope": orjson.dumps(envelope), "reason": reason})
 
     async def look(self, limit: int) -> list[DeadLetter]:
-        found = [
-            (entry_id, fields)
-            for shard in ALL_SHARDS
-            for entry_id, fields in await self._client.xrange(shard.dead, count=limit)
-        ]
+        found = [entry for shard in ALL_SHARDS for entry in await self._oldest(shard.dead, limit)]
         found.sort(key=lambda entry: _order(entry[0]))
         return [
             DeadLetter(orjson.loads(fields[b"envelope"]), fields[b"reason"].decode())
@@ -57,7 +53,7 @@ class StoreDeadLetters:
     async def replay(self, limit: int) -> int:
         replayed = 0
         for shard in ALL_SHARDS:
-            for entry_id, fields in await self._client.xrange(shard.dead, count=limit - replayed):
+            for entry_id, fields in await self._oldest(shard.dead, limit - replayed):
                 async with self._client.pipeline(transaction=True) as pipeline:
                     pipeline.xadd(shard.outbox, {"envelope": fields[b"envelope"]})
                     pipeline.xdel(shard.dead, entry_id)
@@ -66,6 +62,10 @@ class StoreDeadLetters:
             if replayed >= limit:
                 break
         return replayed
+
+    async def _oldest(self, stream: str, limit: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        found: Any = await self._client.xrange(stream, count=limit)
+        return list(found)
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

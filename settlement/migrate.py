@@ -17,9 +17,7 @@ def migrate(dsn: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(files("settlement") / "migrations"))
     config.set_main_option("path_separator", "os")
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool
-    )
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME})
         try:

@@ -29,7 +29,13 @@ PREFETCH_MESSAGES = 50
 CONFIRM_SECONDS_MAX = 30
 _log = structlog.get_logger(__name__)
 
-AWAY = (aio_pika.exceptions.AMQPError, aio_pika.exceptions.DeliveryError, OSError, asyncio.TimeoutError, RuntimeError)
+AWAY = (
+    aio_pika.exceptions.AMQPError,
+    aio_pika.exceptions.DeliveryError,
+    OSError,
+    asyncio.TimeoutError,
+    RuntimeError,
+)
 """What a broker that is away, or going, looks like from here."""
 
 
@@ -51,11 +57,11 @@ class Broker:
         """Connect and declare. Raises BrokerUnavailable."""
         try:
             self._connection = await aio_pika.connect_robust(self._url, timeout=10)
-            self.channel = await self._connection.channel(publisher_confirms=True)  # type: ignore[assignment]
+            self.channel = await self._connection.channel(publisher_confirms=True)
             await self.channel.set_qos(prefetch_count=PREFETCH_MESSAGES)
             self.dead = await self.channel.declare_queue(
                 DEAD, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
-            )  # type: ignore[assignment]
+            )
             self.events = await self.channel.declare_queue(
                 EVENTS,
                 durable=True,
@@ -68,7 +74,7 @@ class Broker:
                     "x-dead-letter-strategy": "at-least-once",
                     "x-overflow": "reject-publish",
                 },
-            )  # type: ignore[assignment]
+            )
         except AWAY as error:
             raise BrokerUnavailable(str(error)) from error
 

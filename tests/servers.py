@@ -39,7 +39,11 @@ def wait_until(condition: Callable[[], bool], what: str, seconds_max: float = ST
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None, user: str | None = None
+    command: Sequence[str],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    user: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with the block."""
     with log.open("wb") as output:
@@ -62,7 +66,15 @@ def redis_server(server: Path, home: Path, *options: str) -> Iterator[str]:
     """A Redis with every write on disk before it is acknowledged; its URL."""
     port = free_port()
     command = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
-    command += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", *options]
+    command += [
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--maxmemory-policy",
+        "noeviction",
+        *options,
+    ]
     url = f"redis://127.0.0.1:{port}/0"
     with running(command, home / "redis.log"), redis.Redis.from_url(url) as client:
 

@@ -180,7 +180,12 @@ class Client:
 
     async def notify(self, kind: str, payment_id: str, amount: int, **changes: Any) -> Answer:
         """A webhook from a provider that is not the sandbox."""
-        data = {"payment_id": payment_id, "amount": amount, "currency": "CNY", "provider_ref": "ref-1"} | changes
+        data = {
+            "payment_id": payment_id,
+            "amount": amount,
+            "currency": "CNY",
+            "provider_ref": "ref-1",
+        } | changes
         found = {"type": kind, "timestamp": datetime.now(UTC).isoformat(), "data": data}
         body = json.dumps(found).encode()
         return await self.call("POST", "/v1/payments/webhook", data=body, headers=sign(body))

@@ -37,9 +37,7 @@ class Shop:
 
     async def pay(self, reservation: Reservation) -> None:
         await self.desk.request_payment(reservation.id, reservation.user, Stage.FULL)
-        notice = Notice(
-            NoticeType.PAYMENT_SUCCEEDED, Stage.FULL, reservation.facts.price.total, "CNY", "ref"
-        )
+        notice = Notice(NoticeType.PAYMENT_SUCCEEDED, Stage.FULL, reservation.facts.price.total, "CNY", "ref")
         await self.desk.take_notice(PaymentId(reservation.id, Stage.FULL), notice)
 
 

@@ -51,7 +51,9 @@ async def test_order_lateness_and_repetition_do_not_matter(
     dice = random.Random(7)
     for _ in range(25):
         with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-            connection.execute("TRUNCATE orders, order_events, payments, refunds, campaigns, campaign_revisions")
+            connection.execute(
+                "TRUNCATE orders, order_events, payments, refunds, campaigns, campaign_revisions"
+            )
         shuffled = events + dice.choices(events, k=5)
         dice.shuffle(shuffled)
         while shuffled:

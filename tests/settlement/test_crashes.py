@@ -29,7 +29,9 @@ main()
 """
 
 
-def start(role: str, environment: Mapping[str, str], dies_in: tuple[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start(
+    role: str, environment: Mapping[str, str], dies_in: tuple[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """A role as a process; `dies_in` names the class whose `done` kills it."""
     code = "from doorbuster.cli import main; main()"
     if dies_in is not None:

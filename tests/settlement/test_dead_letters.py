@@ -74,7 +74,12 @@ async def test_one_bad_event_does_not_stop_the_others(
 async def test_what_is_no_event_at_all_is_set_aside(
     shop: Shop, broker: Broker, amqp_url: str, book: Book, redis_client: Redis, postgres_dsn: str
 ) -> None:
-    for body in (b"not json", b"{}", b"[1]", orjson.dumps([{"type": "reserved", "id": "x", "record": {}, "data": {}}])):
+    for body in (
+        b"not json",
+        b"{}",
+        b"[1]",
+        orjson.dumps([{"type": "reserved", "id": "x", "record": {}, "data": {}}]),
+    ):
         message = broker_message(body)
         await broker.channel.default_exchange.publish(message, routing_key=EVENTS)
     await shop.reserve("ann")
