@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -41,6 +43,12 @@ INVARIANTS = {
     "I7": "one charge for each sale; every other charge was refunded once",
     "I8": "the backlog drained by itself",
 }
+
+
+_RESERVE_BUCKET = re.compile(
+    r'doorbuster_request_duration_seconds_bucket\{le="([^"]+)",method="POST",'
+    r'route="/v1/campaigns/\{campaign\}/reservations"'
+)
 
 
 class DemoFailed(Fault):
@@ -226,6 +234,7 @@ class _Sale:
         latency = sorted(log.reserve_ms)
         p50, p95, p99 = (latency[int(len(latency) * q)] for q in (0.5, 0.95, 0.99))
         print(f"\nreserve, seen by shoppers   p50 {p50:.0f} ms   p95 {p95:.0f} ms   p99 {p99:.0f} ms")
+        print(f"  of it in the gateway      p50 {_quantile(metrics, 0.5)}   p99 {_quantile(metrics, 0.99)}")
         became = "   ".join(f"{count:,} {state}" for state, count in sorted(self._states.items()))
         print(f"reservations acknowledged   {len(log.held):,}, of which {became}")
         settled = metrics.get('doorbuster_settled_events_total{type="reserved"}', 0)
@@ -254,6 +263,19 @@ class _Sale:
 
     def _service(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._settings['service_key']}"}
+
+
+def _quantile(metrics: dict[str, float], q: float) -> str:
+    """The bound below which this share of reserve requests was answered, from the gateway's histogram."""
+    counts: Counter[float] = Counter()
+    for name, count in metrics.items():
+        match = _RESERVE_BUCKET.match(name)
+        if match is not None:
+            counts[float(match[1].replace("+Inf", "inf"))] += int(count)
+    for bound, count in sorted(counts.items()):
+        if count >= q * counts[float("inf")]:
+            return f"<= {bound * 1000:g} ms"
+    return "unknown"
 
 
 def _verdict(violations: list[tuple[str, str]]) -> int:

@@ -27,7 +27,7 @@ from reservation.desk import Desk
 from reservation.kernel import Store
 from reservation.outbox import Backlog
 
-OPERATORS: web.AppKey[Operators] = web.AppKey("operators", Operators)
+ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ def build(parts: Parts) -> web.Application:
     reservations = Reservations(parts.desk, parts.catalog, parts.authenticator)
     payments = Payments(parts.desk, parts.authenticator, parts.provider, parts.verifier)
     admin = Admin(parts.administration, parts.catalog, shop, parts.authenticator, parts.audit)
-    operators = Operators(parts.store, parts.catalog, parts.clock, parts.backlog, parts.checks)
+    admission = Admission()
+    operators = Operators(parts.store, parts.catalog, parts.clock, parts.backlog, parts.checks, admission)
     routes: list[tuple[str, str, Handler]] = [
         ("POST", "/v1/campaigns/{campaign}/reservations", reservations.reserve),
         ("GET", "/v1/campaigns", shop.list),
@@ -83,14 +84,13 @@ def build(parts: Parts) -> web.Application:
             ("POST", "/sandbox/refunds", sandbox.refund),
         ]
         app.on_cleanup.append(sandbox.close)
-    _add(app, routes)
-    app[OPERATORS] = operators
+    _add(app, routes, admission)
+    app[ADMISSION] = admission
     app.cleanup_ctx.append(_following(parts.catalog))
     return app
 
 
-def _add(app: web.Application, routes: list[tuple[str, str, Handler]]) -> None:
-    admission = Admission()
+def _add(app: web.Application, routes: list[tuple[str, str, Handler]], admission: Admission) -> None:
     for method, path, handler in routes:
         add = app.router.add_get if method == "GET" else _adder(app, method)
         add(path, endpoint(admission, path, method, handler))

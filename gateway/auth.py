@@ -18,6 +18,8 @@ AUDIENCE = "doorbuster"
 USER_CHARS_MAX = 128
 TOKEN_CHARS_MAX = 8_192
 CACHED_TOKENS_MAX = 50_000
+TRUSTED_MS = 300_000
+"""How long a token that was good needs no second look: no longer than a key that was taken back may live on."""
 _CLAIMS_ARE_CHECKED_HERE = {
     "require": ["exp", "sub"],
     "verify_exp": False,  # by the store's clock, not this machine's
@@ -35,11 +37,11 @@ class User(NamedTuple):
 
 class _Verified(NamedTuple):
     user: User
-    expires_at_ms: float
+    until_ms: float
 
 
 class Authenticator:
-    """Verifies tokens by the store's clock, and remembers those that were good until they expire."""
+    """Verifies tokens by the store's clock, and remembers for a while those that were good."""
 
     def __init__(
         self, clock: StoreClock, *, jwt_secret: str | None, jwks: KeySet | None, service_key: str
@@ -54,16 +56,14 @@ class Authenticator:
         """The user who asks. Raises Problem."""
         token = _bearer(request)
         verified = self._verified.get(token)
-        if verified is None:
+        if verified is None or verified.until_ms <= self._clock.now_ms():
             if self._is_service(token):
                 raise Problem("forbidden", "This is for users: it takes a user's token.")
+            self._verified.pop(token, None)
             verified = await self._verify(token)
             if len(self._verified) >= CACHED_TOKENS_MAX:
                 self._verified.clear()
             self._verified[token] = verified
-        if verified.expires_at_ms <= self._clock.now_ms():
-            del self._verified[token]
-            raise _unauthenticated("The token has expired.")
         return verified.user
 
     async def user_if_any(self, request: web.Request) -> User | None:
@@ -94,7 +94,10 @@ class Authenticator:
         not_before_ms = _ms(claims.get("nbf", 0))
         if expires_at_ms is None or not_before_ms is None:
             raise _unauthenticated("The token's times are not numbers.")
-        if not_before_ms > self._clock.now_ms():
+        now_ms = self._clock.now_ms()
+        if expires_at_ms <= now_ms:
+            raise _unauthenticated("The token has expired.")
+        if not_before_ms > now_ms:
             raise _unauthenticated("The token is not valid yet.")
         audience = claims.get("aud", AUDIENCE)
         if audience != AUDIENCE and not (isinstance(audience, list) and AUDIENCE in audience):
@@ -104,7 +107,7 @@ class Authenticator:
             raise _unauthenticated(f"The token's sub must be 1 to {USER_CHARS_MAX} printable characters.")
         if tier is not None and not is_printable(tier, USER_CHARS_MAX):
             raise _unauthenticated("The token's tier must be a printable string.")
-        return _Verified(User(user, tier), expires_at_ms)
+        return _Verified(User(user, tier), min(expires_at_ms, now_ms + TRUSTED_MS))
 
     async def _key(self, header: dict[str, Any]) -> tuple[Any, list[str]]:
         """The key that may verify this token, and with which algorithms. Never by the token's choice."""
@@ -119,10 +122,11 @@ class Authenticator:
 
 
 def _bearer(request: web.Request) -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    given = request.headers.getall("Authorization", [])
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     token = token.strip()
     if scheme.lower() != "bearer" or not token or len(token) > TOKEN_CHARS_MAX or not token.isascii():
-        raise _unauthenticated("Authorization must be: Bearer <token>.")
+        raise _unauthenticated("There must be one Authorization: Bearer <token>.")
     return token
 
 
@@ -131,7 +135,10 @@ def _unauthenticated(detail: str) -> Problem:
 
 
 def _ms(seconds: object) -> float | None:
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not number or not math.isfinite(float(seconds)):  # type: ignore[arg-type]
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         return None
-    return float(seconds) * 1000  # type: ignore[arg-type]
+    try:
+        ms = float(seconds) * 1000
+    except OverflowError:  # JSON's integers have no end
+        return None
+    return ms if math.isfinite(ms) else None

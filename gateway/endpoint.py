@@ -24,6 +24,7 @@ D = TypeVar("D", bound=BaseModel)
 REQUEST_BYTES_MAX = 64 * 1024
 DOCUMENT_BYTES_MAX = 512 * 1024
 BODY_SECONDS_MAX = 10.0
+NESTING_MAX = 100
 _log = structlog.get_logger(__name__)
 
 
@@ -33,6 +34,8 @@ class Admission:
     def __init__(self, requests_max: int = 4_096) -> None:
         self.requests_max = requests_max
         self.requests = 0
+        self.draining = False
+        """Answers what still comes on open connections, and asks each client to come back on a new one."""
 
 
 def endpoint(admission: Admission, route: str, method: str, handler: Handler) -> Handler:
@@ -46,6 +49,8 @@ def endpoint(admission: Admission, route: str, method: str, handler: Handler) ->
             response = await _answer(admission, handler, request)
         finally:
             admission.requests -= 1
+        if admission.draining:
+            response.force_close()
         status = response.status
         if status not in durations:
             durations[status] = REQUESTS.labels(route, method, str(status))
@@ -89,7 +94,7 @@ async def read_body(request: web.Request, bytes_max: int = REQUEST_BYTES_MAX) ->
                     raise _too_large(bytes_max)
     except TimeoutError:
         raise Problem("request_timeout", f"The body took over {BODY_SECONDS_MAX:g} s.") from None
-    except (ClientError, OSError, web.HTTPException) as error:
+    except (ClientError, OSError, web.RequestPayloadError) as error:
         raise Problem("malformed_json", f"The body broke off: {type(error).__name__}.") from None
     return bytes(parts)
 
@@ -97,16 +102,21 @@ async def read_body(request: web.Request, bytes_max: int = REQUEST_BYTES_MAX) ->
 async def read_json(request: web.Request, bytes_max: int = REQUEST_BYTES_MAX) -> Any:
     """The body as a JSON value. Raises Problem."""
     utf8 = (request.charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii")
-    if request.content_type != "application/json" or not utf8:
-        raise Problem("unsupported_media_type", "Send application/json, in UTF-8.")
+    coded = request.headers.get("Content-Encoding", "identity").lower() != "identity"
+    if request.content_type != "application/json" or not utf8 or coded:
+        raise Problem("unsupported_media_type", "Send application/json, in UTF-8 and not compressed.")
     return decode_json(await read_body(request, bytes_max))
 
 
 def decode_json(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
+        found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Problem("malformed_json", f"The body is not JSON: {error}.") from None
+    # orjson reads deeper than it and pydantic then write and check.
+    if body.count(b"[") + body.count(b"{") > NESTING_MAX and _nesting(found) > NESTING_MAX:
+        raise Problem("malformed_json", f"The body is nested more than {NESTING_MAX} levels deep.")
+    return found
 
 
 async def read_document(request: web.Request, document: type[D]) -> D:
@@ -129,6 +139,15 @@ def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | Non
 
 def invalid(path: str, message: str) -> Invalid:
     return Invalid(FieldError(path, message))
+
+
+def _nesting(found: Any) -> int:
+    levels, within = 0, [found]
+    while within:
+        levels += 1
+        containers = (one for one in within if isinstance(one, (list, dict)))
+        within = [part for one in containers for part in (one.values() if isinstance(one, dict) else one)]
+    return levels
 
 
 def _too_large(bytes_max: int) -> Problem:

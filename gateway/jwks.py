@@ -39,7 +39,11 @@ class KeySet:
         return found
 
     def _find(self, key_id: str | None, algorithm: str) -> Any:
-        fitting = [key for key in self._keys if key.algorithm_name == algorithm]
+        fitting = [
+            key
+            for key in self._keys
+            if key.algorithm_name == algorithm and key.public_key_use in (None, "sig")
+        ]
         if key_id is not None:
             fitting = [key for key in fitting if key.key_id == key_id]
         return fitting[0].key if len(fitting) == 1 else None
@@ -51,8 +55,9 @@ class KeySet:
             self._read_at = time.monotonic()
             try:
                 self._keys = jwt.PyJWKSet.from_json(await self._text()).keys
-            except (OSError, aiohttp.ClientError, TimeoutError, jwt.PyJWTError, ValueError) as error:
-                # The keys that we have stay good: an outage of the issuer is not one of ours.
+            except Exception as error:
+                # Whatever is wrong with it, the keys that we have stay good: an outage of the issuer
+                # is not one of ours.
                 _log.error("jwks_not_read", source=self._source, error=f"{type(error).__name__}: {error}")
 
     async def _text(self) -> str:

@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import Metric
 
-from gateway.endpoint import json_response
+from gateway.endpoint import Admission, json_response
 from gateway.metrics import exposition, gauge
 from gateway.openapi import describe
 from gateway.problems import Problem
@@ -38,6 +38,7 @@ class Operators:
         clock: StoreClock,
         backlog: Callable[[int], Awaitable[Backlog]],
         parts: Mapping[str, Callable[[], Awaitable[object]]],
+        admission: Admission,
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -45,13 +46,13 @@ class Operators:
         self._backlog = backlog
         self._parts = parts
         self._description = orjson.dumps(describe(), option=orjson.OPT_INDENT_2)
-        self.draining = False
+        self._admission = admission
 
     async def healthz(self, request: web.Request) -> web.Response:
         return json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.Response:
-        if self.draining:
+        if self._admission.draining:
             raise Problem("store_unavailable", "gateway: draining")
         states = await asyncio.gather(*(_state(check) for check in self._parts.values()))
         failing = {part: state for part, state in zip(self._parts, states, strict=True) if state != "ok"}

@@ -14,6 +14,7 @@ from reservation.validation import FieldError
 
 CODES: Mapping[str, tuple[int, str]] = {
     "malformed_json": (400, "The body is not JSON"),
+    "malformed_request": (400, "This is not HTTP"),
     "unauthenticated": (401, "Who you are could not be verified"),
     "forbidden": (403, "You may not do this"),
     "not_eligible": (403, "You may not take part"),

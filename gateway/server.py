@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.app import OPERATORS
+from gateway.app import ADMISSION
+from gateway.problems import Problem
 
 DRAIN_SECONDS_MAX = 10.0
+LEAVE_SECONDS = 0.5
+"""Between the last accepted connection and the closing of idle ones: a client that is just sending on one
+gets its answer, and the word to come back on another."""
 BACKLOG = 4_096
 """Connections that may wait to be accepted: the second that a sale opens, all come at once."""
 
 
 async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve until `stop`; then take nothing new, finish what is under way, and return."""
-    runner = web.AppRunner(
-        app, access_log=None, handle_signals=False, shutdown_timeout=DRAIN_SECONDS_MAX, keepalive_timeout=75
+    runner = _Runner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=DRAIN_SECONDS_MAX,
+        keepalive_timeout=75,
+        auto_decompress=False,  # bodies are small: what a compressed one grows to is only a risk
     )
     await runner.setup()
     site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=True)
@@ -28,5 +39,40 @@ async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event)
     try:
         await stop.wait()
     finally:
-        app[OPERATORS].draining = True
+        app[ADMISSION].draining = True
+        await site.stop()
+        await asyncio.sleep(LEAVE_SECONDS)
         await runner.cleanup()
+
+
+class _Connection(web.RequestHandler):
+    """A client's connection. What is not HTTP is answered as a problem, and is not for our log:
+    anybody could fill it."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        response = Problem("malformed_request", f"Not HTTP, or too much of it: {type(exc).__name__}.").response()
+        response.force_close()  # where the next request would begin, nobody can tell
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        if not isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
+            super().log_exception(*args, **kw)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)

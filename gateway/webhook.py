@@ -10,8 +10,10 @@ from standardwebhooks import Webhook
 
 from gateway.problems import Problem
 from reservation.clock import StoreClock
+from reservation.text import is_printable
 
 AGE_SECONDS_MAX = 300
+ID_CHARS_MAX = 1_000
 
 
 class WebhookVerifier:
@@ -25,17 +27,19 @@ class WebhookVerifier:
         """Raises Problem unauthenticated."""
         message_id, stamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
         given = headers.get("webhook-signature", "")
-        if not (message_id and given and stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
+        is_stamp = stamp.isascii() and stamp.isdigit() and len(stamp) <= 12
+        if not (given and is_stamp and is_printable(message_id, ID_CHARS_MAX)):
             raise Problem("unauthenticated", "webhook-id, webhook-timestamp and webhook-signature are needed.")
         if abs(self._clock.now_ms() / 1000 - int(stamp)) > AGE_SECONDS_MAX:
             raise Problem("unauthenticated", f"The signature is older than {AGE_SECONDS_MAX} s.")
         try:
             text = body.decode()
         except UnicodeDecodeError:
-            raise Problem("unauthenticated", "The signature is over UTF-8 text; this is none.") from None
+            raise Problem("malformed_json", "The body is not UTF-8.") from None
         expected = self._webhook.sign(message_id, datetime.fromtimestamp(int(stamp), UTC), text).encode()
         # A secret being changed for another is bridged by several signatures.
-        matches = [hmac.compare_digest(expected, one.encode()) for one in given.split(" ")]
+        offered = given.encode(errors="replace").split(b" ")
+        matches = [hmac.compare_digest(expected, one) for one in offered]
         if not any(matches):
             raise Problem("unauthenticated", "The signature is wrong.")
 

@@ -89,33 +89,8 @@ class RedisStore:
         return Changes(_ms(time), tuple(changed), numbers)
 
     async def move(self, move: Move) -> Moved:
-        gate = move.gate
-        args: list[Any] = [
-            move.id.campaign,
-            move.id.digest,
-            move.version,
-            move.fingerprint,
-            move.revision,
-            gate.opens_at_ms,
-            gate.before,
-            gate.closes_at_ms,
-            gate.after,
-            move.first_refusal,
-            move.last_refusal,
-            move.user,
-            move.sku,
-            move.quantity,
-            move.state,
-            move.hold_ms,
-            move.deadline_ms,
-            move.facts,
-            move.event,
-            move.data,
-        ]
-        for claim in move.claims:
-            args += (claim.counter, claim.n, "" if claim.cap is None else claim.cap, claim.refusal)
         keys = campaign_keys(move.id.campaign).for_move
-        outcome, now_ms, packed = await self._pipe.run(self._move, keys, args)
+        outcome, now_ms, packed = await self._pipe.run(self._move, keys, move_arguments(move))
         return Moved(Outcome(outcome.decode()), now_ms, self._unpack(move.id, packed))
 
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
@@ -202,3 +177,33 @@ def _id(text: bytes) -> ReservationId:
     if found is None:
         raise ValueError(f"not a reservation id: {text!r}")
     return found
+
+
+def move_arguments(move: Move) -> list[Any]:
+    """ARGV of move.lua."""
+    gate = move.gate
+    args: list[Any] = [
+        move.id.campaign,
+        move.id.digest,
+        move.version,
+        move.fingerprint,
+        move.revision,
+        gate.opens_at_ms,
+        gate.before,
+        gate.closes_at_ms,
+        gate.after,
+        move.first_refusal,
+        move.last_refusal,
+        move.user,
+        move.sku,
+        move.quantity,
+        move.state,
+        move.hold_ms,
+        move.deadline_ms,
+        move.facts,
+        move.event,
+        move.data,
+    ]
+    for claim in move.claims:
+        args += (claim.counter, claim.n, "" if claim.cap is None else claim.cap, claim.refusal)
+    return args

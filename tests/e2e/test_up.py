@@ -1,0 +1,248 @@
+"""`doorbuster up`: what it starts survives, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.servers import free_port, wait_until
+from tests.stack import COMMAND, SECRETS, Answer, Client, Stack, eventually, stack
+
+
+def children(stack: Stack, name: str) -> list[int]:
+    """Process ids of the stack's own processes whose command line has this in it."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            try:
+                parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (OSError, IndexError):
+                continue
+            if parent == stack.process.pid and name in command:
+                found.append(int(directory.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_a_kill_of_everything_loses_no_acknowledged_reservation(tmp_path: Path) -> None:
+    """kill -9 in the middle of a sale, a restart on the same data: all that was said is still true."""
+    acknowledged: list[tuple[str, str]] = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        with stack(tmp_path / "data", "--workers", "1") as first:
+            client = Client(first.url, session)
+            campaign = await client.create(offers=[{"sku": "phone", "price": 5, "stock": 1_000_000}])
+            pids = [pid for name in ("redis", "postgres", "doorbuster") for pid in children(first, name)]
+            assert len(pids) >= 5
+
+            async def buy(number: int) -> None:
+                for attempt in range(1_000_000):
+                    user = f"u{number}-{attempt}"
+                    try:
+                        answer = await client.reserve(campaign, user)
+                    except (aiohttp.ClientError, TimeoutError):
+                        return
+                    if answer.status == 201:
+                        acknowledged.append((answer.body["id"], user))
+
+            buyers = [asyncio.create_task(buy(number)) for number in range(8)]
+            await eventually(lambda: asyncio.sleep(0, len(acknowledged)), lambda count: count > 300)
+            first.process.kill()
+            for pid in pids:
+                if alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+            first.process.wait()
+            await asyncio.gather(*buyers)
+            wait_until(lambda: not any(map(alive, pids)), "all are gone")
+        with stack(tmp_path / "data", "--workers", "1") as second:
+            client = Client(second.url, session)
+            for name, user in acknowledged:
+                assert (await client.reservation(name, user))["state"] == "held"
+            held = (await client.audit(campaign))["phone"]["held"]
+            # A few may have been made whose answer never got out.
+            assert len(acknowledged) <= held <= len(acknowledged) + 8
+            assert (await client.reserve(campaign, "later")).status == 201
+
+
+async def test_what_dies_comes_back_by_itself(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+        with stack(tmp_path / "data", "--workers", "2") as running:
+            client = Client(running.url, session)
+            campaign = await client.create(hold_seconds=1)
+
+            async def try_to_buy(user: str) -> Answer | None:
+                try:
+                    return await client.reserve(campaign, user, key=user)
+                except (aiohttp.ClientError, TimeoutError):
+                    return None
+
+            for part in ("redis-server", "bin/postgres", " gateway", " worker", " sweeper"):
+                for pid in children(running, part):
+                    os.kill(pid, signal.SIGKILL)
+                user = f"after-{part.strip()}"
+                answer = await eventually(
+                    lambda user=user: try_to_buy(user), lambda found: found and found.status == 201, 30
+                )
+                # Swept, and in the book: every part is at work again.
+                await client.in_state(answer.body["id"], user, "expired", 30)
+                await client.audit(campaign)
+
+
+async def test_a_stack_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+    with stack(tmp_path / "data", "--workers", "2") as running:
+        pids = [pid for name in ("redis", "postgres", "doorbuster") for pid in children(running, name)]
+        running.process.kill()
+        running.process.wait()
+        wait_until(lambda: not any(map(alive, pids)), "its processes follow it")
+
+
+async def test_a_drain_answers_what_was_asked(tmp_path: Path) -> None:
+    """SIGTERM under load: no request that was taken is dropped or answered with an error of ours."""
+    with stack(tmp_path / "data", "--workers", "2") as running:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+            client = Client(running.url, session)
+            campaign = await client.create(offers=[{"sku": "phone", "price": 5, "stock": 100_000}])
+            statuses: Counter[int] = Counter()
+
+            async def buy(number: int) -> None:
+                for attempt in range(100_000):
+                    try:
+                        answer = await client.reserve(campaign, f"u{number}-{attempt}")
+                    except aiohttp.ClientConnectorError:
+                        return  # nobody listens any more
+                    statuses[answer.status] += 1
+
+            buyers = [asyncio.create_task(buy(number)) for number in range(8)]
+            await eventually(lambda: asyncio.sleep(0, statuses[201]), lambda count: count > 200)
+            running.process.send_signal(signal.SIGTERM)
+            await asyncio.gather(*buyers)
+            assert set(statuses) == {201}
+            assert running.process.wait(30) == 0
+            assert b"Traceback" not in running.log.read_bytes()
+
+
+async def test_not_one_millisecond_early_whatever_the_gateways_clock(
+    tmp_path: Path, redis_server_url: str
+) -> None:
+    """The gateway's clock is five minutes ahead of the store's; only the store's opens the sale."""
+    environment = {"DOORBUSTER_REDIS_URL": redis_server_url, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    wrapper = ("faketime", "-f", "+5m")
+    async with aiohttp.ClientSession() as session:
+        with stack(tmp_path / "d", "--workers", "2", environment=environment, wrapper=wrapper) as running:
+            client = Client(running.url, session)
+            probe = await client.create()
+            shown = (await client.call("GET", f"/v1/campaigns/{probe}")).body["server_time"]
+            assert abs(datetime.fromisoformat(shown) - datetime.now(UTC)) < timedelta(seconds=5)
+            opens_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+            offers = [{"sku": "phone", "price": 5, "stock": 1_000}]
+            campaign = await client.create(opens_at=opens_at.isoformat(), offers=offers)
+            codes: list[str | None] = []
+            created: list[datetime] = []
+
+            async def press(number: int) -> None:
+                while True:
+                    answer = await client.reserve(campaign, f"u{number}")
+                    codes.append(answer.code)
+                    if answer.status == 201:
+                        created.append(datetime.fromisoformat(answer.body["created_at"]))
+                        return
+
+            await asyncio.gather(*(press(number) for number in range(20)))
+            assert set(codes) == {"not_started", None}
+            assert min(created) >= opens_at
+            assert min(created) - opens_at < timedelta(milliseconds=500)
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"DOORBUSTER_REDIS_URL": "localhost:6379"}, "DOORBUSTER_REDIS_URL: must start with redis://"),
+        ({"DOORBUSTER_POSTGRES_DSN": "postgres"}, "DOORBUSTER_POSTGRES_DSN: is not a PostgreSQL DSN"),
+        ({"DOORBUSTER_AMQP_URL": "http://x"}, "DOORBUSTER_AMQP_URL: must start with amqp://"),
+        ({"DOORBUSTER_PSP_SECRET": "abc"}, "DOORBUSTER_PSP_SECRET: must be whsec_ followed by base64"),
+        ({"DOORBUSTER_JWT_SECRET": "short"}, "DOORBUSTER_JWT_SECRET: must have at least 8 characters"),
+        ({"DOORBUSTER_SANDBOX": "maybe"}, "DOORBUSTER_SANDBOX: "),
+    ],
+)
+def test_a_malformed_setting_stops_the_start_with_one_clear_line(
+    tmp_path: Path, environment: dict[str, str], said: str
+) -> None:
+    command = [*COMMAND, "up", "--data-dir", str(tmp_path), "--port", str(free_port())]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **SECRETS, **environment}, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"doorbuster: {said}")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("role", ["gateway", "worker", "relay", "sweeper", "migrate", "audit"])
+def test_a_missing_setting_stops_the_start_with_one_clear_line(tmp_path: Path, role: str) -> None:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("DOORBUSTER_")}
+    done = subprocess.run(
+        [*COMMAND, role], capture_output=True, text=True, env=bare, cwd=tmp_path, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("doorbuster: DOORBUSTER_")
+    assert "is not set" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_taken_port_and_a_taken_directory_are_said_plainly(up: Stack, tmp_path: Path) -> None:
+    port = up.url.rpartition(":")[2]
+    for arguments, said in (
+        (
+            ["--port", port, "--data-dir", str(tmp_path)],
+            f"cannot listen on 127.0.0.1:{port}: Address already in use",
+        ),
+        (
+            ["--port", "0", "--data-dir", str(up.data_dir)],
+            f"{up.data_dir} is in use by another doorbuster up",
+        ),
+    ):
+        done = subprocess.run(
+            [*COMMAND, "up", *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (2, f"doorbuster: {said}\n")
+
+
+def test_commands_find_the_running_stack_by_its_data_directory(up: Stack, tmp_path: Path) -> None:
+    campaign = tmp_path / "sale.yaml"
+    campaign.write_text(
+        "id: from-a-file\nkind: flash_sale\ncurrency: EUR\nopens_at: 2026-01-01T00:00:00Z\n"
+        "closes_at: 2036-01-01 00:00:00Z\noffers: [{sku: a, price: 1, stock: 5}]\n"
+    )
+    assert up.run("apply", str(campaign)).stdout == "from-a-file: created\n"
+    assert up.run("apply", str(campaign)).stdout == "from-a-file: unchanged\n"
+    campaign.write_text(campaign.read_text().replace("stock: 5", "stock: 7"))
+    assert up.run("apply", str(campaign)).stdout == "from-a-file: changed\n  offers.a.stock: 5 -> 7\n"
+    audited = up.run("audit", "from-a-file", "--json")
+    assert audited.returncode == 0
+    assert json.loads(audited.stdout)["campaigns"][0]["offers"] == [
+        {"sku": "a", "stock": 7, "held": 0, "sold": 0, "available": 7}
+    ]
+    assert up.run("audit", "no-such-campaign").returncode == 2
+    assert "every invariant holds" in up.run("audit", "from-a-file").stdout
+    assert up.run("token", "--user", "ann").stdout.count(".") == 2
+    assert up.run("dead-letters").stdout == "0 dead letters\n"
+    campaign.write_text("id: UPPER\nkind: flash_sale\n")
+    wrong = up.run("apply", str(campaign))
+    assert wrong.returncode == 2
+    assert f"{campaign}: id: " in wrong.stderr
+    assert f"{campaign}: opens_at: Field required" in wrong.stderr
