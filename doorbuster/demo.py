@@ -27,6 +27,8 @@ CAMPAIGN = "midnight-drop"
 OPENS_IN_SECONDS = 2.0
 HOLD_SECONDS = 3
 CONNECTIONS_MAX = 200
+ARRIVALS_PER_SECOND = 1_000
+"""New shoppers a second once it is open, each with a handful of requests: what one machine can simulate."""
 START_SECONDS_MAX = 90.0
 END_SECONDS_MAX = 60.0
 
@@ -105,11 +107,14 @@ class _Sale:
     async def run(self) -> int:
         opens_at = datetime.now(UTC) + timedelta(seconds=OPENS_IN_SECONDS)
         connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
-        async with aiohttp.ClientSession(self._url, connector=connector) as session:
+        async with (
+            aiohttp.ClientSession(self._url, connector=connector) as session,
+            aiohttp.ClientSession(self._url) as watcher,  # does not queue behind the shoppers
+        ):
             await self._create(session, opens_at)
             print(f"  {CAMPAIGN} opens at {opens_at:%H:%M:%S} UTC; unpaid holds last {HOLD_SECONDS} s\n")
             started = time.monotonic()
-            progress = asyncio.create_task(self._progress(session))
+            progress = asyncio.create_task(self._progress(watcher))
             crowd = [shop(session, one, self._log) for one in self._crowd(opens_at)]
             await asyncio.gather(*crowd)
             seconds = time.monotonic() - started
@@ -165,6 +170,7 @@ class _Sale:
                 mood=mood,
                 campaign=CAMPAIGN,
                 opens_at=opens_at,
+                arrives_after_s=self._random.random() * self._shoppers / ARRIVALS_PER_SECOND,
                 random=random.Random(self._random.random()),  # noqa: S311
             )
             for number, mood in enumerate(moods)

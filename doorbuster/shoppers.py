@@ -50,6 +50,8 @@ class Shopper:
     mood: Mood
     campaign: str
     opens_at: datetime
+    arrives_after_s: float
+    """After the opening, by intention; some cannot wait for it."""
     random: random.Random
 
     @property
@@ -76,8 +78,8 @@ async def shop(session: aiohttp.ClientSession, shopper: Shopper, log: Log) -> No
     dice = shopper.random
     until_opening = (shopper.opens_at - datetime.now(UTC)).total_seconds()
     early = dice.random() < 0.03
-    # Most press the button within a second of the opening; some cannot wait for it.
-    await asyncio.sleep(max(0.0, until_opening * dice.random() if early else until_opening + dice.random()))
+    arrives = until_opening * dice.random() if early else until_opening + shopper.arrives_after_s
+    await asyncio.sleep(max(0.0, arrives))
     if shopper.mood is Mood.BOT:
         await asyncio.gather(
             *(_reserve(session, shopper, log, f"{shopper.user}-{n}") for n in range(BOT_REQUESTS))
