@@ -65,12 +65,11 @@ async def book(settings: Settings, *, connections_max: int = 4) -> AsyncIterator
 
 
 @asynccontextmanager
-async def gateway_parts(settings: Settings, base_url: str) -> AsyncIterator[Parts]:
-    """What a gateway process needs. `base_url` is where it can be reached."""
+async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts]:
+    """What a gateway process needs. `own_url` is where it reaches itself."""
     settings.need("redis_url", "postgres_dsn", "service_key", "psp_secret")
     if settings.jwks is None:
         settings.need("jwt_secret")
-    base_url = settings.public_url or base_url
     clock = StoreClock()
     verifier = WebhookVerifier(_needed(settings, "psp_secret"), clock)
     authenticator = Authenticator(
@@ -79,7 +78,9 @@ async def gateway_parts(settings: Settings, base_url: str) -> AsyncIterator[Part
         jwks=KeySet(settings.jwks) if settings.jwks else None,
         service_key=_needed(settings, "service_key"),
     )
-    pay_url = f"{base_url}/sandbox/payments/{{payment_id}}" if settings.sandbox else settings.pay_url
+    pay_url = settings.pay_url
+    if pay_url is None and settings.sandbox:
+        pay_url = f"{settings.public_url or own_url}/sandbox/payments/{{payment_id}}"
     async with redis_client(settings) as client, book(settings) as the_book:
         store = RedisStore(client)
         catalog = Catalog(store, clock)
@@ -95,7 +96,7 @@ async def gateway_parts(settings: Settings, base_url: str) -> AsyncIterator[Part
             audit=Auditor(store, the_book).audit,
             backlog=Outbox(client, consumer_name()).backlog,
             checks={"store": store.now_ms, "book": the_book.ping},
-            sandbox_base_url=base_url if settings.sandbox else None,
+            sandbox_base_url=own_url if settings.sandbox else None,
         )
 
 
@@ -133,7 +134,7 @@ async def worker(settings: Settings) -> AsyncIterator[Worker]:
 async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
     """Asks for refunds; None where no provider takes any."""
     url = settings.refund_url
-    if settings.sandbox:
+    if url is None and settings.sandbox:
         settings.need("public_url")
         url = f"{settings.public_url}/sandbox/refunds"
     if url is None:

@@ -213,7 +213,8 @@ def dead_letters(
     from doorbuster import bootstrap
 
     async def work() -> None:
-        async with bootstrap.dead_letters(_reaching(data_dir)) as letters:
+        settings = _reaching(data_dir, broker=True)
+        async with bootstrap.dead_letters(settings) as letters:
             if replay:
                 typer.echo(f"replayed {await letters.replay(limit)}")
                 return
@@ -241,11 +242,12 @@ def demo(
     raise typer.Exit(asyncio.run(run_demo(shoppers, seed)))
 
 
-def _reaching(data_dir: Path) -> Settings:
+def _reaching(data_dir: Path, *, broker: bool = False) -> Settings:
+    """Settings that reach a running system; where there is a `broker`, that may be enough."""
     from doorbuster.stack import stack_settings
 
     settings = stack_settings(data_dir)
-    if settings.redis_url is None:
+    if settings.redis_url is None and not (broker and settings.amqp_url):
         raise SettingsError(
             f"DOORBUSTER_REDIS_URL: is not set, and no `doorbuster up` has run in {data_dir} (see --data-dir)"
         )

@@ -81,7 +81,7 @@ def redis_program(data_dir: Path, socket: Path) -> Program:
         "logfile": "",
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return Program("redis", [str(server), *arguments], output=data_dir / "redis.log")
+    return Program("redis", [str(server), *arguments], output=data_dir / "redis.log", tier=0)
 
 
 def postgres_program(data_dir: Path, socket_dir: Path) -> Program:
@@ -112,6 +112,7 @@ def postgres_program(data_dir: Path, socket_dir: Path) -> Program:
         [str(server.bin_path / "postgres"), "-D", str(home), *arguments],
         stop_signal=signal.SIGINT,  # fast: roll back what is open, write a checkpoint, go
         stop_seconds_max=30.0,
+        tier=0,
         user=server.system_user,
         output=data_dir / "postgres.log",
     )

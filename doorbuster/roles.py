@@ -45,7 +45,10 @@ async def until(stop: asyncio.Event, *running: Coroutine[Any, Any, None]) -> Non
 
 async def run_gateway(settings: Settings, host: str, port: int) -> None:
     stop = stop_on_signals()
-    async with bootstrap.gateway_parts(settings, f"http://{host}:{port}") as parts:
+    # On all addresses, it reaches itself on loopback.
+    own_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    own_url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{port}"
+    async with bootstrap.gateway_parts(settings, own_url) as parts:
         await serve(build(parts), host, port, stop)
 
 

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     psp_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
     sandbox: bool | None = None
     public_url: Annotated[str, _url("http", "https")] | None = None
-    """Where clients and the sandbox reach the gateway."""
+    """Where clients reach the gateway."""
     pay_url: Annotated[str, _url("http", "https")] | None = None
     """The provider's page for a payment, with {payment_id} in it."""
     refund_url: Annotated[str, _url("http", "https")] | None = None

@@ -112,7 +112,8 @@ def role_program(
     if metrics_dir is not None:
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
     command = [sys.executable, "-m", "doorbuster", role, *arguments]
-    return Program(name or role, command, environment)
+    # The gateway is the top: once it has stopped, nothing new comes in.
+    return Program(name or role, command, environment, tier=2 if role == "gateway" else 1)
 
 
 def gateway_programs(
@@ -144,7 +145,6 @@ async def run_up(settings: Settings, host: str, port: int, data_dir: Path, worke
             await asyncio.to_thread(migrate, settings.postgres_dsn or "")
             metrics_dir = runtime / "metrics"
             metrics_dir.mkdir()
-            # The last started stops first: the gateway, so that nothing new comes in.
             programs = [role_program("worker", settings, metrics_dir=metrics_dir)]
             if settings.amqp_url is not None:
                 programs.append(role_program("relay", settings, metrics_dir=metrics_dir))

@@ -32,6 +32,8 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds_max: float = 15.0
+    tier: int = 1
+    """0 serves what is above it. The highest tier stops first, all of a tier together."""
     user: str | None = None
     output: Path | None = None
     """A file for what it prints; None is our own standard error."""
@@ -55,11 +57,14 @@ class Supervisor:
         return process.pid if process is not None and process.returncode is None else None
 
     async def stop(self) -> None:
-        """Stop all, the last started first: what serves goes before what it is served by."""
-        for name in reversed(list(self._keepers)):
-            self._keepers[name].cancel()
-            await asyncio.gather(self._keepers[name], return_exceptions=True)
-            await self._end(self._programs[name])
+        """Stop all, tier by tier: what serves goes before what it is served by."""
+        tiers = sorted({program.tier for program in self._programs.values()}, reverse=True)
+        for tier in tiers:
+            programs = [program for program in self._programs.values() if program.tier == tier]
+            for program in programs:
+                self._keepers[program.name].cancel()
+            await asyncio.gather(*(self._keepers[one.name] for one in programs), return_exceptions=True)
+            await asyncio.gather(*(self._end(program) for program in programs))
 
     async def _keep(self, program: Program) -> None:
         pause = RESTART_SECONDS_MIN

@@ -44,6 +44,10 @@ class Catalog:
     def all(self) -> list[Campaign]:
         return [self._campaigns[name] for name in sorted(self._campaigns)]
 
+    def known(self, campaign_id: str) -> Campaign | None:
+        """The campaign, if this process has heard of it."""
+        return self._campaigns.get(campaign_id)
+
     async def get(self, campaign_id: str) -> Campaign | None:
         """The campaign, asking the store when this process has not heard of it."""
         return self._campaigns.get(campaign_id) or await self.load(campaign_id)

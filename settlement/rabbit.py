@@ -18,6 +18,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, Abstrac
 from reservation.outbox import Envelope
 from reservation.outcomes import Fault
 from settlement.dead_letters import DeadLetter, DeadLetters
+from settlement.metrics import DEAD_LETTERS
 from settlement.source import Batch
 
 EVENTS = "doorbuster.events"
@@ -193,5 +194,6 @@ class RabbitSource:
                     readable.append(message)
                 except ValueError:
                     await message.reject(requeue=False)
+                    DEAD_LETTERS.inc()
             if readable:
                 yield RabbitBatch(readable, envelopes)

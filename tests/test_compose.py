@@ -1,0 +1,222 @@
+"""What is deployed is what the code takes: docker-compose.yml and the Dockerfile against the command."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import doorbuster.cli
+import doorbuster.roles
+import doorbuster.stack
+import settlement.migrate
+from doorbuster.settings import PREFIX, Settings
+from doorbuster.supervisor import Program
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
+ONE_SHOT = {"migrate"}
+EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+SETTINGS = {PREFIX + field.upper() for field in Settings.model_fields}
+REFERENCE = re.compile(r"\$\{(\w+)(:\?[^}]+)?\}")
+
+every_one_of_ours = pytest.mark.parametrize("name", OURS)
+every_service = pytest.mark.parametrize("name", SERVICES)
+
+
+def environment_of(name: str) -> dict[str, str]:
+    """What a service is told, once .env is filled in the way .env.example says."""
+    filled = {variable: value + "0123456789abcdef" * 4 for variable, value in EXAMPLE.items()}
+    told = SERVICES[name].get("environment", {})
+    return {key: REFERENCE.sub(lambda found: filled[found[1]], value) for key, value in told.items()}
+
+
+def option(name: str, flag: str) -> str:
+    command = SERVICES[name]["command"]
+    return str(command[command.index(flag) + 1])
+
+
+def seconds(duration: str) -> float:
+    return float(duration.removesuffix("s"))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which roles the command came to start. Nothing is started."""
+    found: list[str] = []
+
+    def would_run(role: str) -> Callable[..., Any]:
+        async def run(*_: object) -> None:
+            found.append(role)
+
+        return run
+
+    for role in ("relay", "worker", "sweeper"):
+        monkeypatch.setattr(doorbuster.roles, f"run_{role}", would_run(role))
+    monkeypatch.setattr(doorbuster.stack, "run_gateways", would_run("gateway"))
+    monkeypatch.setattr(settlement.migrate, "migrate", lambda dsn: found.append("migrate"))
+    monkeypatch.setattr(doorbuster.cli, "configure_logs", lambda role: None)
+    monkeypatch.setattr(
+        "prometheus_client.start_http_server", lambda port: found.append(f"metrics on {port}")
+    )
+    return found
+
+
+def test_every_role_is_deployed() -> None:
+    assert OURS == ["gateway", "migrate", "relay", "sweeper", "worker"]
+
+
+@every_one_of_ours
+def test_the_command_takes_its_options_and_settings(name: str, started: list[str]) -> None:
+    unset = dict.fromkeys(SETTINGS)
+    result = CliRunner().invoke(
+        doorbuster.cli.app, SERVICES[name]["command"], env={**unset, **environment_of(name)}
+    )
+    assert result.exit_code == 0, result.output or result.exception
+    assert started[-1] == name
+
+
+def test_every_variable_of_ours_is_a_setting() -> None:
+    told = EXAMPLE.keys() | {variable for name in OURS for variable in SERVICES[name]["environment"]}
+    assert {variable for variable in told if variable.startswith(PREFIX)} <= SETTINGS
+    assert all(SERVICES[name]["environment"].keys() <= SETTINGS for name in OURS)
+
+
+def test_gateway_and_worker_agree_on_the_sandbox() -> None:
+    for name in ("gateway", "worker"):
+        told = environment_of(name)
+        assert told["DOORBUSTER_SANDBOX"] == "1"
+        url = f"http://gateway:{option('gateway', '--port')}/sandbox/refunds"
+        assert told["DOORBUSTER_REFUND_URL"] == url
+
+
+def test_every_secret_comes_from_outside_and_is_demanded() -> None:
+    values = [value for service in SERVICES.values() for value in service.get("environment", {}).values()]
+    references = [found for value in values for found in REFERENCE.findall(value)]
+    assert {variable for variable, _ in references} == EXAMPLE.keys()
+    assert all(demanded for _, demanded in references)
+    for service in SERVICES.values():
+        for key, value in service.get("environment", {}).items():
+            if re.search(r"SECRET|PASS|KEY|DSN|AMQP", key):
+                assert REFERENCE.search(value), f"{key} has its secret in the file"
+
+
+def test_the_example_holds_no_secret() -> None:
+    assert {value for value in EXAMPLE.values() if value} == {"whsec_"}
+
+
+@every_service
+def test_every_service_is_checked_and_restarted(name: str) -> None:
+    service = SERVICES[name]
+    if name in ONE_SHOT:
+        assert service["restart"] == "no"
+        assert "healthcheck" not in service
+    else:
+        assert service["restart"] == "unless-stopped"
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        assert seconds(service["healthcheck"]["timeout"]) <= seconds(service["healthcheck"]["interval"])
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name not in ONE_SHOT])
+def test_a_role_is_checked_where_it_answers(name: str) -> None:
+    port, path = (
+        (option(name, "--port"), "/readyz")
+        if name == "gateway"
+        else (option(name, "--metrics-port"), "/metrics")
+    )
+    interpreter, flag, code = SERVICES[name]["healthcheck"]["test"][1:]
+    assert (interpreter, flag) == ("python", "-c")
+    assert f"http://127.0.0.1:{port}{path}" in code
+    compile(code, name, "exec")
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name not in ONE_SHOT])
+def test_a_role_starts_after_the_migration(name: str) -> None:
+    awaited = SERVICES[name]["depends_on"]
+    assert awaited["migrate"]["condition"] == "service_completed_successfully"
+    assert awaited.keys() <= SERVICES.keys()
+
+
+def test_a_gateway_has_time_to_drain() -> None:
+    each = Program("gateway-1", []).stop_seconds_max
+    assert seconds(SERVICES["gateway"]["stop_grace_period"]) > each * int(option("gateway", "--workers"))
+
+
+def test_prometheus_asks_every_service_of_ours_where_it_answers() -> None:
+    configured = yaml.safe_load((ROOT / "monitoring/prometheus/prometheus.yml").read_text())
+    targets = {
+        job["job_name"]: target
+        for job in configured["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    }
+    expected = {"gateway": f"gateway:{option('gateway', '--port')}", "rabbitmq": "rabbitmq:15692"}
+    for name in ("relay", "worker", "sweeper"):
+        expected[name] = f"{name}:{option(name, '--metrics-port')}"
+    assert targets == expected
+    assert targets.keys() <= SERVICES.keys()
+
+
+def test_redis_keeps_what_it_acknowledges() -> None:
+    assert option("redis", "--appendonly") == "yes"
+    assert option("redis", "--appendfsync") == "always"
+    assert option("redis", "--maxmemory-policy") == "noeviction"
+
+
+@pytest.mark.parametrize("name", ["redis", "rabbitmq", "postgres", "prometheus"])
+def test_data_outlives_its_container(name: str) -> None:
+    sources = {volume.split(":")[0] for volume in SERVICES[name]["volumes"]}
+    assert sources & COMPOSE["volumes"].keys()
+
+
+def test_what_is_mounted_is_there() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in COMPOSE["volumes"] or (ROOT / source).is_dir(), volume
+
+
+def test_grafana_finds_the_dashboards() -> None:
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
+    provisioning = ROOT / "monitoring/grafana/provisioning/dashboards/doorbuster.yml"
+    [provider] = yaml.safe_load(provisioning.read_text())["providers"]
+    inside = mounts["./monitoring/grafana/dashboards"]
+    assert provider["options"]["path"] == inside
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (ROOT / home.replace(inside, "monitoring/grafana/dashboards")).is_file()
+
+
+def test_nothing_is_published_beyond_this_machine_while_the_sandbox_is_on() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+@every_service
+def test_images_have_short_names(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)?(:[\w.-]+)?", SERVICES[name]["image"])
+
+
+def test_the_image_holds_every_package_and_sees_nothing_else() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = {
+        source
+        for line in lines
+        if line.startswith("COPY ") and "--from" not in line
+        for source in line.split()[1:-1]
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {package.split(".")[0] for package in project["tool"]["setuptools"]["packages"]}
+    assert packages <= copied
+    assert {project["project"]["readme"], *project["project"]["license-files"]} <= copied
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored.index("*") < min(ignored.index(f"!{source}") for source in copied)
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == copied

@@ -1,0 +1,176 @@
+"""What is drawn is measured: dashboards and Prometheus' configuration against the code and each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import Counter, Gauge, Histogram
+
+import gateway.metrics
+import gateway.operators
+import settlement.metrics
+from monitoring import dashboards, panels
+
+ROOT = Path(__file__).parents[1]
+PROMETHEUS = ROOT / "monitoring" / "prometheus"
+PROVISIONING = ROOT / "monitoring" / "grafana" / "provisioning"
+FILES = sorted(dashboards.DIRECTORY.glob("*.json"))
+SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
+GROUPINGS = r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
+
+every_dashboard = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def load(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def drawn(dashboard: Any) -> Iterator[Any]:
+    return (panel for panel in dashboard["panels"] if panel["type"] != "row")
+
+
+def queries(dashboard: Any) -> Iterator[str]:
+    for panel in drawn(dashboard):
+        yield from (target["expr"] for target in panel["targets"])
+
+
+def rules() -> Iterator[str]:
+    for file in PROMETHEUS.glob("*.rules.yml"):
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            yield from (rule["expr"] for rule in group["rules"])
+
+
+def names_in(promql: str) -> set[str]:
+    """The metrics that PromQL asks for: every word that is no label, function, operator or text."""
+    bare = re.sub(rf"{{[^}}]*}}|\[[^]]*]|{GROUPINGS}", " ", promql)
+    words = re.findall(r"\b[A-Za-z_:][\w:]*\b(?!\s*\()", bare)
+    return set(words) - {"and", "or", "unless", "bool", "offset"}
+
+
+def names_defined() -> set[str]:
+    """The series that the code gives Prometheus."""
+    found = set(re.findall(r'"(doorbuster_\w+)"', Path(gateway.operators.__file__).read_text()))
+    for module in (gateway.metrics, settlement.metrics):
+        for metric in vars(module).values():
+            if isinstance(metric, Counter | Gauge | Histogram):
+                for family in metric.describe():
+                    found |= {family.name + suffix for suffix in SUFFIXES[family.type]}
+    return found
+
+
+def promtool(*arguments: str | Path) -> None:
+    tool = shutil.which("promtool")
+    assert tool is not None, "make test installs promtool, with Debian's package prometheus"
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_names_are_found_as_defined() -> None:
+    defined = names_defined()
+    assert {"doorbuster_reservations_total", "doorbuster_conservation_drift"} <= defined
+    assert "doorbuster_settlement_lag_seconds_bucket" in defined
+    assert names_in('sum by (a) (rate(x_total{b="c d"}[5m])) / scalar(sum(y)) or z') == {"x_total", "y", "z"}
+
+
+def test_dashboards_are_as_generated() -> None:
+    assert {file.name for file in FILES} == dashboards.DASHBOARDS.keys()
+    for file in FILES:
+        generated = dashboards.text(dashboards.DASHBOARDS[file.name]())
+        assert file.read_text() == generated, "run python -m monitoring.dashboards"
+
+
+@every_dashboard
+def test_every_metric_in_a_dashboard_exists(file: Path) -> None:
+    dashboard = load(file)
+    asked = {name for promql in queries(dashboard) for name in names_in(promql)}
+    for choice in dashboard["templating"]["list"]:
+        [series] = re.findall(r"^label_values\((.*), \w+\)$", choice["definition"])
+        asked |= names_in(series)
+    assert asked
+    assert asked <= names_defined()
+
+
+def test_every_metric_in_a_rule_exists() -> None:
+    assert {name for promql in rules() for name in names_in(promql)} <= names_defined()
+
+
+@every_dashboard
+def test_every_query_is_promql(file: Path, tmp_path: Path) -> None:
+    # promtool parses the rules of a file, and a rule is a query with a name.
+    written = [re.sub(r"\$__(rate_interval|range)", "1m", promql) for promql in queries(load(file))]
+    numbered = [{"record": f"query_{number}", "expr": promql} for number, promql in enumerate(written)]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": numbered}]}))
+    promtool("check", "rules", tmp_path / "rules.yml")
+
+
+@every_dashboard
+def test_every_panel_says_what_it_answers_and_in_what_unit(file: Path) -> None:
+    for panel in drawn(load(file)):
+        assert "?" in panel["description"], panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+
+
+@every_dashboard
+def test_nothing_known_is_never_green(file: Path) -> None:
+    for panel in drawn(load(file)):
+        steps = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
+        assert not steps or steps[0]["color"] != "green", panel["title"]
+
+
+@every_dashboard
+def test_every_panel_has_a_place_of_its_own(file: Path) -> None:
+    found = load(file)["panels"]
+    assert len({panel["id"] for panel in found}) == len(found)
+    taken: set[tuple[int, int]] = set()
+    for place in (panel["gridPos"] for panel in found):
+        assert place["x"] + place["w"] <= panels.COLUMNS
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken
+        taken |= cells
+
+
+@every_dashboard
+def test_every_line_is_named_by_a_label_that_its_query_keeps(file: Path) -> None:
+    for panel in drawn(load(file)):
+        for target in panel["targets"]:
+            kept = {name for names in re.findall(GROUPINGS, target["expr"]) for name in names.split(", ")}
+            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= kept, panel["title"]
+
+
+@every_dashboard
+def test_every_variable_in_use_is_defined(file: Path) -> None:
+    dashboard = load(file)
+    used = set(re.findall(r"\$([a-z]\w*)", json.dumps(dashboard)))
+    used |= {panel["repeat"] for panel in drawn(dashboard) if "repeat" in panel}
+    assert used == {choice["name"] for choice in dashboard["templating"]["list"]}
+
+
+@every_dashboard
+def test_every_query_goes_to_the_provisioned_datasource(file: Path) -> None:
+    [datasource] = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yml").read_text())[
+        "datasources"
+    ]
+    dashboard = load(file)
+    asked = [target["datasource"] for panel in drawn(dashboard) for target in panel["targets"]]
+    asked += [choice["datasource"] for choice in dashboard["templating"]["list"]]
+    assert all(one == {"type": datasource["type"], "uid": datasource["uid"]} for one in asked)
+
+
+def test_grafana_knows_how_often_prometheus_asks() -> None:
+    [datasource] = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yml").read_text())[
+        "datasources"
+    ]
+    configured = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    assert datasource["jsonData"]["timeInterval"] == configured["global"]["scrape_interval"]
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    promtool("check", "config", PROMETHEUS / "prometheus.yml")
