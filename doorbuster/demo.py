@@ -27,7 +27,7 @@ CAMPAIGN = "midnight-drop"
 OPENS_IN_SECONDS = 2.0
 HOLD_SECONDS = 3
 CONNECTIONS_MAX = 200
-ARRIVALS_PER_SECOND = 1_000
+ARRIVALS_PER_SECOND = 500
 """New shoppers a second once it is open, each with a handful of requests: what one machine can simulate."""
 START_SECONDS_MAX = 90.0
 END_SECONDS_MAX = 60.0

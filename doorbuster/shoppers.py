@@ -97,7 +97,7 @@ async def shop(session: aiohttp.ClientSession, shopper: Shopper, log: Log) -> No
             await _follow_up(session, shopper, log, reservation)
         if held:
             return
-        await asyncio.sleep(1 + dice.random())
+        await asyncio.sleep(2 + 3 * dice.random())
 
 
 async def _reserve(

@@ -74,7 +74,10 @@ class Admin:
             await self._administration.restock(request.match_info["campaign"], sku, body.delta)
         )
         view = await self._shop.view(campaign)
-        return json_response(next(offer for offer in view["offers"] if offer["sku"] == sku))
+        offer = next((offer for offer in view["offers"] if offer["sku"] == sku), None)
+        if offer is None:  # taken off the campaign a moment later
+            raise Problem("offer_not_found", "The campaign has no such offer any more.")
+        return json_response(offer)
 
     async def audit(self, request: web.Request) -> web.Response:
         await self._authenticator.service(request)

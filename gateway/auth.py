@@ -19,7 +19,7 @@ USER_CHARS_MAX = 128
 TOKEN_CHARS_MAX = 8_192
 CACHED_TOKENS_MAX = 50_000
 TRUSTED_MS = 300_000
-"""How long a token that was good needs no second look: no longer than a key that was taken back may live on."""
+"""How long a token that was good needs no second look. A key that was taken back lives on as long."""
 _CLAIMS_ARE_CHECKED_HERE = {
     "require": ["exp", "sub"],
     "verify_exp": False,  # by the store's clock, not this machine's
@@ -86,7 +86,10 @@ class Authenticator:
             header = jwt.get_unverified_header(token)
             key, algorithms = await self._key(header)
             claims: dict[str, Any] = jwt.decode(
-                token, key, algorithms=algorithms, options=_CLAIMS_ARE_CHECKED_HERE  # type: ignore[arg-type]
+                token,
+                key,
+                algorithms=algorithms,
+                options=_CLAIMS_ARE_CHECKED_HERE,  # type: ignore[arg-type]
             )
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise _unauthenticated("The token is not valid.") from None

@@ -62,8 +62,10 @@ class KeySet:
 
     async def _text(self) -> str:
         if not self._source.startswith(("http://", "https://")):
-            return Path(self._source).read_text("utf-8")
+            return await asyncio.to_thread(Path(self._source).read_text, "utf-8")
         timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS_MAX)
-        async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
-            async with session.get(self._source) as answer:
-                return await answer.text()
+        async with (
+            aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session,
+            session.get(self._source) as answer,
+        ):
+            return await answer.text()

@@ -15,7 +15,9 @@ RESERVATIONS = Counter(
     "Reservation requests answered, by outcome: held, or the refusal's code. Replays do not count.",
     ["campaign", "kind", "outcome"],
 )
-REPLAYS = Counter("doorbuster_replays_total", "Reservation requests that a retry had made before.", ["campaign"])
+REPLAYS = Counter(
+    "doorbuster_replays_total", "Reservation requests that a retry had made before.", ["campaign"]
+)
 REQUESTS = Histogram(
     "doorbuster_request_duration_seconds",
     "Time to answer a request, without the network.",
@@ -23,10 +25,10 @@ REQUESTS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 PAYMENT_NOTICES = Counter(
-    "doorbuster_payment_notices_total", "Callbacks of the payment provider, by type and what became of them.",
+    "doorbuster_payment_notices_total",
+    "Callbacks of the payment provider, by type and what became of them.",
     ["type", "outcome"],
 )
-CANCELLATIONS = Counter("doorbuster_cancellations_total", "Reservations given up by shoppers.", ["campaign"])
 
 
 class Gauges(Collector):

@@ -12,7 +12,7 @@ from gateway.admin import ActionBody, StockBody
 from gateway.payments import NoticeBody, PaymentBody
 from gateway.problems import CODES
 from gateway.reservations import PAGE, PAGE_MAX, ReserveBody
-from gateway.sandbox import SandboxBody
+from gateway.sandbox import RefundBody, SandboxBody
 from reservation.campaign import Phase
 from reservation.ids import Stage
 from reservation.kinds import KINDS
@@ -28,7 +28,8 @@ _COUNT: Schema = {"type": "integer"}
 
 def describe() -> Schema:
     """The OpenAPI 3.1 document."""
-    bodies: list[type[BaseModel]] = [ReserveBody, PaymentBody, NoticeBody, ActionBody, StockBody, SandboxBody]
+    bodies: list[type[BaseModel]] = [ReserveBody, PaymentBody, NoticeBody, ActionBody, StockBody]
+    bodies += [SandboxBody, RefundBody]
     bodies += [kind.document for kind in KINDS.values()]
     _, found = models_json_schema([(body, "validation") for body in bodies], ref_template=_REF + "{model}")
     documents = [{"$ref": _REF + kind.document.__name__} for kind in KINDS.values()]
@@ -89,7 +90,7 @@ def _answers() -> dict[str, Schema]:
             }
         ),
     }
-    offer_audit = {name: _COUNT for name in ("stock", "held", "sold", "available")}
+    offer_audit = dict.fromkeys(("stock", "held", "sold", "available"), _COUNT)
     return {
         "Campaign": {
             "type": "object",
@@ -163,13 +164,19 @@ def _operation(
     parameters: tuple[Schema, ...] = (),
 ) -> Schema:
     """One operation. `problems` are the codes that it may answer, besides those that all may."""
-    codes = problems.split() + ["overloaded", "store_unavailable"]
+    codes = [*problems.split(), "overloaded", "store_unavailable"]
     if who:
         codes += ["unauthenticated", "forbidden"]
     if body:
-        codes += ["malformed_json", "unsupported_media_type", "body_too_large", "request_timeout", "invalid_request"]
+        codes += [
+            "malformed_json",
+            "unsupported_media_type",
+            "body_too_large",
+            "request_timeout",
+            "invalid_request",
+        ]
     by_status: dict[int, list[str]] = {}
-    for code in codes:
+    for code in dict.fromkeys(codes):
         by_status.setdefault(CODES[code][0], []).append(code)
     responses: Schema = {
         str(status): {"description": "Done."}
@@ -207,11 +214,13 @@ def _paths() -> Schema:
         "in": "header",
         "required": False,
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-        "description": "A retry with the same key is the same reservation. Without one, every request is another.",
+        "description": "The same key is the same reservation. Without one, every request is another.",
     }
     page = (
         _in_query("campaign", _TEXT, "Only of this campaign."),
-        _in_query("limit", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE}, "Page size."),
+        _in_query(
+            "limit", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE}, "Page size."
+        ),
         _in_query("after", _TEXT, "The `next` of the page before."),
     )
     signed = tuple(
@@ -222,7 +231,9 @@ def _paths() -> Schema:
     plain = {"type": "object"}
     return {
         "/v1/campaigns": {
-            "get": _operation("All campaigns.", {200: _object({"campaigns": _array(_ref("Campaign"))}), 304: None})
+            "get": _operation(
+                "All campaigns.", {200: _object({"campaigns": _array(_ref("Campaign"))}), 304: None}
+            )
         },
         "/v1/campaigns/{campaign}": {
             "get": _operation(
@@ -282,7 +293,11 @@ def _paths() -> Schema:
         "/v1/reservations": {
             "get": _operation(
                 "One's own reservations, newest first.",
-                {200: _object({"reservations": _array(_ref("Reservation")), "next": {"type": ["string", "null"]}})},
+                {
+                    200: _object(
+                        {"reservations": _array(_ref("Reservation")), "next": {"type": ["string", "null"]}}
+                    )
+                },
                 problems="invalid_request",
                 who="user",
                 parameters=page,
@@ -330,6 +345,15 @@ def _paths() -> Schema:
                 problems="payment_not_found",
                 body="SandboxBody",
                 parameters=(_in_path("payment"),),
+            )
+        },
+        "/sandbox/refunds": {
+            "post": _operation(
+                "Sandbox only, for settlement: refund. Signed as the webhook is.",
+                {200: _object({"webhook_status": _COUNT})},
+                problems="unauthenticated payment_not_found",
+                body="RefundBody",
+                parameters=signed,
             )
         },
         "/healthz": {"get": _operation("Liveness.", {200: plain})},

@@ -10,14 +10,14 @@ from pydantic import Field
 
 from gateway.auth import Authenticator
 from gateway.endpoint import granted, invalid, json_response, read_document
-from gateway.metrics import CANCELLATIONS, REPLAYS, RESERVATIONS
+from gateway.metrics import REPLAYS, RESERVATIONS
 from gateway.problems import Problem
 from gateway.views import reservation_view
 from reservation.campaign import Document, Text
 from reservation.catalog import Catalog
 from reservation.desk import Desk, Request
 from reservation.ids import ReservationId
-from reservation.outcomes import Outcome, Refusal
+from reservation.outcomes import Outcome, Refusal, StoreUnavailable
 
 QUANTITY_MAX = 1_000_000
 KEY_CHARS_MAX = 255
@@ -46,16 +46,19 @@ class Reservations:
         key = _idempotency_key(request)
         campaign_id = request.match_info["campaign"]
         body = await read_document(request, ReserveBody)
-        answer = await self._desk.reserve(
-            campaign_id, user.id, user.tier, key, Request(body.sku, body.quantity)
-        )
+        wanted = Request(body.sku, body.quantity)
+        try:
+            answer = await self._desk.reserve(campaign_id, user.id, user.tier, key, wanted)
+        except StoreUnavailable:
+            self._count(campaign_id, Outcome.STORE_UNAVAILABLE)
+            raise
         if isinstance(answer, Refusal):
-            await self._count(campaign_id, answer.code)
+            self._count(campaign_id, answer.code)
             raise Problem.of(answer)
         if answer.replayed:
             REPLAYS.labels(campaign_id).inc()
         else:
-            await self._count(campaign_id, "held")
+            self._count(campaign_id, "held")
         headers = {"Location": f"/v1/reservations/{answer.reservation.id}"}
         if answer.replayed:
             headers["Idempotent-Replayed"] = "true"
@@ -63,12 +66,13 @@ class Reservations:
 
     async def get(self, request: web.Request) -> web.Response:
         user = await self._authenticator.user(request)
-        return json_response(reservation_view(granted(await self._desk.read(reservation_id(request), user.id))))
+        return json_response(
+            reservation_view(granted(await self._desk.read(reservation_id(request), user.id)))
+        )
 
     async def cancel(self, request: web.Request) -> web.Response:
         user = await self._authenticator.user(request)
         reservation = granted(await self._desk.cancel(reservation_id(request), user.id))
-        CANCELLATIONS.labels(reservation.id.campaign).inc()
         return json_response(reservation_view(reservation))
 
     async def list(self, request: web.Request) -> web.Response:
@@ -90,15 +94,15 @@ class Reservations:
             }
         )
 
-    async def _count(self, campaign_id: str, outcome: str) -> None:
-        # Labels come from us, never from a path: a scanner must not make a series a request.
-        if outcome == Outcome.CAMPAIGN_NOT_FOUND:
-            campaign_id = ""
+    def _count(self, campaign_id: str, outcome: str) -> None:
         counter = self._counters.get((campaign_id, outcome))
         if counter is None:
-            campaign = await self._catalog.get(campaign_id) if campaign_id else None
-            counter = RESERVATIONS.labels(campaign_id, campaign.kind if campaign else "", outcome)
-            self._counters[campaign_id, outcome] = counter
+            # Labels come from us, never from a path: a scanner must not make a series a request.
+            campaign = self._catalog.known(campaign_id)
+            labels = (campaign.id, campaign.kind) if campaign else ("", "")
+            counter = RESERVATIONS.labels(*labels, outcome)
+            if campaign is not None:
+                self._counters[campaign_id, outcome] = counter
         counter.inc()
 
 
@@ -115,7 +119,9 @@ def _idempotency_key(request: web.Request) -> str:
         return str(uuid.uuid4())  # every request is another; quotas still hold
     key = keys[0]
     if len(keys) > 1 or not 0 < len(key) <= KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
-        raise invalid("Idempotency-Key", f"must be one header of 1 to {KEY_CHARS_MAX} printable ASCII characters")
+        raise invalid(
+            "Idempotency-Key", f"must be one header of 1 to {KEY_CHARS_MAX} printable ASCII characters"
+        )
     return key
 
 

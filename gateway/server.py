@@ -58,7 +58,9 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        response = Problem("malformed_request", f"Not HTTP, or too much of it: {type(exc).__name__}.").response()
+        response = Problem(
+            "malformed_request", f"Not HTTP, or too much of it: {type(exc).__name__}."
+        ).response()
         response.force_close()  # where the next request would begin, nobody can tell
         return response
 

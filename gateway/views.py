@@ -62,5 +62,3 @@ def payment_view(reservation: Reservation, stage: Stage, pay_url: str | None) ->
         "pay_url": pay_url,
         "status": payment.status,
     }
-
-

@@ -29,7 +29,9 @@ class WebhookVerifier:
         given = headers.get("webhook-signature", "")
         is_stamp = stamp.isascii() and stamp.isdigit() and len(stamp) <= 12
         if not (given and is_stamp and is_printable(message_id, ID_CHARS_MAX)):
-            raise Problem("unauthenticated", "webhook-id, webhook-timestamp and webhook-signature are needed.")
+            raise Problem(
+                "unauthenticated", "webhook-id, webhook-timestamp and webhook-signature are needed."
+            )
         if abs(self._clock.now_ms() / 1000 - int(stamp)) > AGE_SECONDS_MAX:
             raise Problem("unauthenticated", f"The signature is older than {AGE_SECONDS_MAX} s.")
         try:

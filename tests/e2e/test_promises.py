@@ -271,7 +271,9 @@ async def test_metrics_are_one_truth_over_all_processes(client: Client) -> None:
 
     async def counted() -> dict[str, float]:
         text = (await client.call("GET", "/metrics")).body.decode()
-        pattern = rf'doorbuster_reservations_total{{campaign="{campaign}",kind="flash_sale",outcome="(\w+)"}} (\S+)'
+        pattern = (
+            rf'doorbuster_reservations_total{{campaign="{campaign}",kind="flash_sale",outcome="(\w+)"}} (\S+)'
+        )
         return {outcome: float(count) for outcome, count in re.findall(pattern, text)}
 
     for _ in range(10):
