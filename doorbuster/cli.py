@@ -249,7 +249,7 @@ def _reaching(data_dir: Path, *, broker: bool = False) -> Settings:
     settings = stack_settings(data_dir)
     if settings.redis_url is None and not (broker and settings.amqp_url):
         raise SettingsError(
-            f"DOORBUSTER_REDIS_URL: is not set, and no `doorbuster up` has run in {data_dir} (see --data-dir)"
+            f"DOORBUSTER_REDIS_URL: is not set, and no `doorbuster up` runs in {data_dir} (see --data-dir)"
         )
     return settings
 

@@ -31,6 +31,10 @@ from doorbuster.supervisor import Program, Supervisor
 from settlement.migrate import migrate
 
 READY_SECONDS_MAX = 60.0
+_STACK = "stack.json"
+"""In the data directory, while a stack runs there: how to reach it."""
+_SECRETS = "secrets.json"
+"""In the data directory: the secrets that were made for it."""
 
 
 class StackError(Exception):
@@ -39,12 +43,8 @@ class StackError(Exception):
 
 def stack_settings(data_dir: Path) -> Settings:
     """The settings to reach the stack that runs in `data_dir`; what the environment says comes first."""
-    try:
-        running = json.loads((data_dir / "stack.json").read_text())["settings"]
-    except (OSError, ValueError, KeyError):
-        running = {}
-    environment = read_settings().model_dump(exclude_none=True)
-    return read_settings(**{**running, **environment})
+    found = {**_read_private(data_dir / _SECRETS), **_read_private(data_dir / _STACK).get("settings", {})}
+    return read_settings(**{**found, **read_settings().model_dump(exclude_none=True)})
 
 
 @contextmanager
@@ -79,6 +79,17 @@ def reserved_port(host: str, port: int) -> Iterator[int]:
         yield port
 
 
+def _read_private(path: Path) -> dict[str, Any]:
+    """What _write_private wrote; nothing where it has not. Raises StackError."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise StackError(f"{path} cannot be read: {error}") from None
+    return dict(found)
+
+
 def _write_private(path: Path, found: Any) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(found, file, indent=2)
@@ -86,18 +97,14 @@ def _write_private(path: Path, found: Any) -> None:
 
 def with_secrets(settings: Settings, data_dir: Path) -> Settings:
     """The settings, with random secrets where none are given; the same ones at every start."""
-    path = data_dir / "secrets.json"
-    try:
-        kept = json.loads(path.read_text())
-    except FileNotFoundError:
+    kept = _read_private(data_dir / _SECRETS)
+    if not kept:
         kept = {
             "jwt_secret": secrets.token_urlsafe(48),
             "service_key": f"dbk_{secrets.token_urlsafe(32)}",
             "psp_secret": "whsec_" + b64encode(secrets.token_bytes(32)).decode(),
         }
-        _write_private(path, kept)
-    except ValueError as error:
-        raise StackError(f"{path} is damaged: {error}") from None
+        _write_private(data_dir / _SECRETS, kept)
     missing = {name: value for name, value in kept.items() if getattr(settings, name) is None}
     if settings.jwks is not None:
         missing.pop("jwt_secret", None)
@@ -132,10 +139,7 @@ async def run_up(settings: Settings, host: str, port: int, data_dir: Path, worke
     data_dir = data_dir.resolve()
     stop = stop_on_signals()
     supervisor = Supervisor()
-    # Sockets want short paths, which a data directory may not have.
-    runtime = Path(tempfile.mkdtemp(prefix="doorbuster-"))
-    runtime.chmod(0o711)
-    with locked(data_dir), reserved_port(host, port) as port:
+    with locked(data_dir), reserved_port(host, port) as port, _runtime(data_dir) as runtime:
         try:
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             if settings.public_url is None:
@@ -153,16 +157,29 @@ async def run_up(settings: Settings, host: str, port: int, data_dir: Path, worke
             for program in programs:
                 supervisor.start(program)
             await _ready(url, stop)
-            _write_private(
-                data_dir / "stack.json",
-                {"url": url, "pid": os.getpid(), "settings": settings.model_dump(exclude_none=True)},
-            )
+            reach = {"url": url, "pid": os.getpid(), "runtime": str(runtime)}
+            reach["settings"] = settings.model_dump(exclude_none=True)
+            _write_private(data_dir / _STACK, reach)
             if not stop.is_set():
                 print(f"ready {url}", flush=True)
             await stop.wait()
         finally:
             await supervisor.stop()
-            shutil.rmtree(runtime, ignore_errors=True)
+            (data_dir / _STACK).unlink(missing_ok=True)
+
+
+@contextmanager
+def _runtime(data_dir: Path) -> Iterator[Path]:
+    """A directory for sockets, which want short paths, and for what need not outlive us."""
+    left = _read_private(data_dir / _STACK).get("runtime")
+    if left is not None:  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    runtime = Path(tempfile.mkdtemp(prefix="doorbuster-"))
+    runtime.chmod(0o711)
+    try:
+        yield runtime
+    finally:
+        shutil.rmtree(runtime, ignore_errors=True)
 
 
 async def run_gateways(settings: Settings, host: str, port: int, workers: int, metrics_dir: Path) -> None:
