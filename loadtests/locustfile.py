@@ -1,0 +1,34 @@
+"""What `locust -f loadtests/locustfile.py` loads: who shops, in what shape, and what is made of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Locust looks for modules beside this file; `loadtests` is one level up, wherever Locust is started.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from locust import events
+from locust.event import EventHook
+
+from loadtests.conclusion import conclude
+from loadtests.opening import open_sale
+from loadtests.options import add_options
+from loadtests.patience import let_shoppers_finish
+from loadtests.shape import OpeningSpike
+from loadtests.shopper import FlashSaleShopper
+from loadtests.tally import add_workers_counts, report_counts_to_master
+
+__all__ = ["FlashSaleShopper", "OpeningSpike"]
+
+LISTENERS: list[tuple[EventHook, Callable[..., None]]] = [
+    (events.init_command_line_parser, add_options),
+    (events.init, let_shoppers_finish),
+    (events.test_start, open_sale),
+    (events.report_to_master, report_counts_to_master),
+    (events.worker_report, add_workers_counts),
+    (events.test_stop, conclude),
+]
+for event, listener in LISTENERS:
+    event.add_listener(listener)  # type: ignore[no-untyped-call]

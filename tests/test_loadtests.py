@@ -1,0 +1,322 @@
+"""The load test itself: it passes against a service that is right, and fails when something is wrong.
+
+Importing Locust patches the standard library for the whole process, so it only runs in one of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests.answers import Answer, Unexpected
+from loadtests.audit import audit_lines, audit_says_less
+from loadtests.checks import (
+    Reservation,
+    check_given_up,
+    check_greedy,
+    check_page,
+    check_paid,
+    check_payment,
+    check_replay,
+    check_reserved,
+    check_sandbox,
+)
+from loadtests.stages import Stage, opening_spike, stage_at
+from loadtests.tally import Tally
+from tests.stack import SECRETS, Stack, stack
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCUST_SECONDS_MAX = 120
+"""Far more than a run takes, even on a machine that is busy with other tests."""
+
+
+# --- The whole, in processes of their own -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def doorbuster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stack(tmp_path_factory.mktemp("loadtests"), "--workers", "1") as running:
+        yield running
+
+
+def locust(doorbuster: Stack, *options: str) -> subprocess.CompletedProcess[str]:
+    """Locust, headless, with the secrets that it finds in the stack's data directory."""
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py")]
+    command += ["--headless", "--only-summary", "--host", doorbuster.url]
+    command += ["--data-dir", str(doorbuster.data_dir), *options]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in SECRETS and "LOADTEST" not in name
+    }
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=LOCUST_SECONDS_MAX,
+        check=False,
+        env=environment,
+        cwd=doorbuster.data_dir,  # it must not matter where Locust is started
+    )
+
+
+def counts(output: str) -> dict[tuple[str, str], int]:
+    """The table of outcomes, by request and outcome."""
+    rows = re.findall(r"^(\S+(?: \S+)*) {2,}(\S+(?: \S+)*) +(\d+) +[\d.]+%$", output, re.MULTILINE)
+    return {(request, outcome): int(count) for request, outcome, count in rows}
+
+
+def test_a_sale_under_load_sells_out_and_passes_its_audit(doorbuster: Stack) -> None:
+    done = locust(
+        doorbuster,
+        *("--peak-users", "30", "--stock", "5", "--hold-seconds", "2"),
+        *("--warm-up-seconds", "1", "--spike-seconds", "3", "--plateau-seconds", "2", "--tail-seconds", "1"),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "audit: every invariant holds" in done.stdout
+    assert "load test: passed" in done.stdout
+    came_to = counts(done.stdout)
+    assert came_to["reserve", "held"] > 0
+    assert came_to["reserve", "sold_out"] > 0
+    assert not [request for request, outcome in came_to if outcome == "unexpected"]
+
+
+def test_shoppers_whom_the_service_does_not_know_fail_the_load_test(doorbuster: Stack) -> None:
+    done = locust(
+        doorbuster,
+        *("--jwt-secret", "not the secret of the service, whichever", "--peak-users", "10"),
+        *("--warm-up-seconds", "0", "--spike-seconds", "2", "--plateau-seconds", "0", "--tail-seconds", "0"),
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert counts(done.stdout)["reserve", "unexpected"] > 0
+    assert "POST reserve: 401 unauthenticated" in done.stderr
+    assert "load test: failed" in done.stdout
+
+
+def test_a_load_test_that_cannot_start_fails_and_says_why(doorbuster: Stack) -> None:
+    done = locust(doorbuster, "--service-key", "not-the-service-key")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "The load test cannot start: PUT /v1/campaigns/" in done.stderr
+    assert "load test: passed" not in done.stdout
+
+
+def test_what_is_tested_here_does_not_import_locust() -> None:
+    pure = "answers, audit, checks, stages, tally"
+    program = f"import sys; from loadtests import {pure}; sys.exit('locust' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=LOCUST_SECONDS_MAX)
+
+
+# --- The shape ----------------------------------------------------------------------------------
+
+SPIKE = opening_spike(peak_users=100, warm_up_seconds=3, spike_seconds=2, plateau_seconds=4, tail_seconds=1)
+
+
+def test_the_shape_is_quiet_then_everybody_at_once_then_fewer() -> None:
+    by_second = [stage.users for second in range(60) if (stage := stage_at(SPIKE, second)) is not None]
+
+    assert by_second == [5] * 3 + [100] * 2 + [50] * 4 + [5]
+
+
+def test_the_shape_has_a_trickle_however_small_the_peak() -> None:
+    second = {"warm_up_seconds": 1, "spike_seconds": 1, "plateau_seconds": 1, "tail_seconds": 1}
+
+    assert [stage.users for stage in opening_spike(peak_users=1, **second)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("tick_s", [2.97, 3.0, 3.04])
+def test_the_spike_comes_with_the_tick_nearest_to_the_opening(tick_s: float) -> None:
+    assert stage_at(SPIKE, tick_s) == Stage("spike", 2, 100)
+
+
+def test_a_stage_of_no_seconds_is_left_out() -> None:
+    nothing_else = {"warm_up_seconds": 0, "plateau_seconds": 0, "tail_seconds": 0}
+    spike = opening_spike(peak_users=9, spike_seconds=1, **nothing_else)
+
+    assert stage_at(spike, 0.0) == Stage("spike", 1, 9)
+    assert stage_at(spike, 1.0) is None
+
+
+# --- What answers are called, and which must not be ---------------------------------------------
+
+RESERVATION = {
+    "id": "sale.one",
+    "sku": "phone",
+    "quantity": 1,
+    "state": "held",
+    "due": {"stage": "full", "amount": 5000, "currency": "CNY", "by": "2026-11-04T12:15:00.000Z"},
+}
+MINE = Reservation("sale.one", "phone", 1, "held", ("full", 5000))
+OFFER = {"sku": "phone", "price": 5000, "remaining": 3, "sold_out": False, "per_user": 2}
+PAGE = {"phase": "open", "server_time": "2026-11-04T12:00:00.000Z", "per_user": 3, "offers": [OFFER]}
+LOCATION = {"location": "/v1/reservations/sale.one"}
+REPLAY = LOCATION | {"idempotent-replayed": "true"}
+
+
+def answer(status: int, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+    content = b"" if body is None else json.dumps(body).encode()
+    return Answer(status, {"content-type": "application/json", **(headers or {})}, content)
+
+
+def problem(status: int, code: str, headers: dict[str, str] | None = None, **changes: Any) -> Answer:
+    body = {"type": f"/problems/{code}", "title": "T", "status": status, "detail": "D", "code": code}
+    return answer(status, body | changes, {"content-type": "application/problem+json", **(headers or {})})
+
+
+def mine(**changes: Any) -> dict[str, Any]:
+    return RESERVATION | changes
+
+
+def browsed(answer: Answer) -> str:
+    return check_page(answer, None)
+
+
+def browsed_again(answer: Answer) -> str:
+    return check_page(answer, 'W/"1"')
+
+
+def reserved(answer: Answer) -> str:
+    return check_reserved(answer, "phone", key_used_before=False)
+
+
+def reserved_after_no_answer(answer: Answer) -> str:
+    return check_reserved(answer, "phone", key_used_before=True)
+
+
+def retried(answer: Answer) -> str:
+    return check_replay(answer, MINE)
+
+
+def payment(answer: Answer) -> str:
+    return check_payment(answer, MINE)
+
+
+def paid(answer: Answer) -> str:
+    return check_paid(answer, MINE)
+
+
+def given_up(answer: Answer) -> str:
+    return check_given_up(answer, MINE)
+
+
+ETAG = {"etag": 'W/"1"'}
+ASKED = {"payment_id": "sale.one.full", "stage": "full", "amount": 5000}
+Check = Callable[[Answer], str]
+
+
+@pytest.mark.parametrize(
+    ("check", "told", "outcome"),
+    [
+        (browsed, answer(200, PAGE, ETAG), "changed"),
+        (browsed_again, answer(304), "unchanged"),
+        (reserved, answer(201, mine(), LOCATION), "held"),
+        (reserved, problem(409, "sold_out"), "sold_out"),
+        (reserved, problem(409, "not_started"), "not_started"),
+        (reserved, problem(410, "ended"), "ended"),
+        (reserved, problem(429, "rate_limited"), "rate_limited"),
+        (reserved, problem(503, "overloaded"), "overloaded"),
+        (reserved_after_no_answer, answer(201, mine(), REPLAY), "replayed"),
+        (retried, answer(201, mine(), REPLAY), "replayed"),
+        (retried, answer(201, mine(state="expired", due=None), REPLAY), "replayed"),
+        (check_greedy, problem(409, "quota_exceeded"), "quota_exceeded"),
+        (payment, answer(200, ASKED), "asked"),
+        (payment, problem(409, "payment_window_closed"), "payment_window_closed"),
+        (check_sandbox, answer(200, {"webhook_status": 200}), "delivered"),
+        (check_sandbox, answer(200, {"webhook_status": 503}), "webhook_busy"),
+        (check_sandbox, answer(404, {"code": "not_found"}), "no_sandbox"),
+        (paid, answer(200, mine(state="confirmed", due=None)), "confirmed"),
+        (given_up, answer(200, mine(state="cancelled", due=None)), "cancelled"),
+        (given_up, problem(409, "wrong_state"), "wrong_state"),
+    ],
+)
+def test_what_the_contract_allows_is_an_outcome(check: Check, told: Answer, outcome: str) -> None:
+    assert check(told) == outcome
+
+
+WRONG: dict[str, tuple[Check, Answer]] = {
+    "a 5xx other than 503": (reserved, problem(500, "internal_error")),
+    "another request's refusal": (reserved, problem(409, "payment_window_closed")),
+    "a code with another's status": (reserved, problem(400, "sold_out")),
+    "a code with another's type": (reserved, problem(409, "sold_out", type="/problems/ended")),
+    "a problem without detail": (reserved, problem(409, "sold_out", detail=None)),
+    "a refusal that is no problem": (reserved, answer(409, {"code": "sold_out"})),
+    "a proxy's page": (reserved, Answer(502, {"content-type": "text/html"}, b"<h1>")),
+    "half a reservation": (reserved, answer(201, {"id": "sale.one"}, LOCATION)),
+    "no object": (reserved, answer(201, [], LOCATION)),
+    "no Location": (reserved, answer(201, mine())),
+    "more units than asked for": (reserved, answer(201, mine(quantity=2), LOCATION)),
+    "a replay of a new key": (reserved, answer(201, mine(), REPLAY)),
+    "the same key, another reservation": (retried, answer(201, mine(id="sale.two"), REPLAY)),
+    "a replay that does not say so": (retried, answer(201, mine(), LOCATION)),
+    "a replay refused": (retried, problem(409, "sold_out")),
+    "more than the quota": (check_greedy, answer(201, mine(quantity=3), LOCATION)),
+    "sold_out before quota_exceeded": (check_greedy, problem(409, "sold_out")),
+    "unchanged since never": (browsed, answer(304)),
+    "a page without ETag": (browsed, answer(200, PAGE)),
+    "an offer without what remains": (browsed, answer(200, PAGE | {"offers": [{"sku": "phone"}]}, ETAG)),
+    "another amount than is due": (payment, answer(200, ASKED | {"amount": 4999})),
+    "a webhook refused": (check_sandbox, answer(200, {"webhook_status": 422})),
+    "paid and still held": (paid, answer(200, mine())),
+    "cancelled and still held": (given_up, answer(200, mine())),
+}
+
+
+@pytest.mark.parametrize(("check", "told"), WRONG.values(), ids=WRONG)
+def test_what_the_contract_does_not_allow_is_a_failure(check: Check, told: Answer) -> None:
+    with pytest.raises(Unexpected):
+        check(told)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        (problem(503, "overloaded", {"retry-after": "7"}), 7),
+        (problem(409, "not_started", {"retry-after": "3"}), 3),
+        (problem(503, "store_unavailable"), 1),
+        (Answer(0, {}, b""), 1),
+        (problem(409, "sold_out"), 0),
+    ],
+)
+def test_shoppers_stay_away_as_long_as_they_are_told(told: Answer, seconds: float) -> None:
+    assert told.retry_after_s == seconds
+
+
+# --- The table and the audit --------------------------------------------------------------------
+
+
+def test_counts_of_workers_add_up() -> None:
+    worker, master = Tally(), Tally()
+    master.count("reserve", "sold_out")
+    for outcome in ("held", "sold_out", "sold_out"):
+        worker.count("reserve", outcome)
+
+    master.add(worker.take())
+    master.add(worker.take())  # nothing new since
+
+    assert counts("\n".join(master.table())) == {("reserve", "sold_out"): 3, ("reserve", "held"): 1}
+
+
+def audit(sold: int, *violations: dict[str, str]) -> dict[str, Any]:
+    offers = [{"sku": "phone", "stock": 9, "held": 0, "sold": sold, "available": 9 - sold}]
+    found = [{"id": "sale", "offers": offers, "violations": list(violations)}]
+    return {"ok": not violations, "campaigns": found}
+
+
+def test_the_audit_is_readable() -> None:
+    broken = audit_lines(audit(9, {"invariant": "I2", "detail": "phone: 10 held + sold > 9 stock"}))
+
+    assert broken[-2:] == ["  VIOLATION I2: phone: 10 held + sold > 9 stock", "audit: 1 violation"]
+    assert audit_lines(audit(9))[-1] == "audit: every invariant holds"
+
+
+def test_books_that_agree_and_have_lost_a_sale_are_wrong() -> None:
+    assert audit_says_less(audit(4), confirmed=5)
+    assert not audit_says_less(audit(5), confirmed=5)
