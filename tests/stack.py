@@ -63,13 +63,11 @@ class Stack:
 
 
 @contextmanager
-def stack(
-    data_dir: Path, *options: str, environment: Mapping[str, str] | None = None, wrapper: tuple[str, ...] = ()
-) -> Iterator[Stack]:
+def stack(data_dir: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
     """`doorbuster up`, ready to be used, and stopped as an operator would stop it."""
     data_dir.mkdir(exist_ok=True)
     log, port = data_dir / "up.log", free_port()
-    command = [*wrapper, *COMMAND, "up", "--port", str(port), "--data-dir", str(data_dir), *options]
+    command = [*COMMAND, "up", "--port", str(port), "--data-dir", str(data_dir), *options]
     with log.open("ab") as output:
         start = log.stat().st_size
         process = subprocess.Popen(
