@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import aio_pika
@@ -27,6 +28,7 @@ DELIVERIES_MAX = 10
 """A message that so many workers took and none settled kills workers: it is set aside."""
 MESSAGE_EVENTS_MAX = 100
 PREFETCH_MESSAGES = 50
+CONNECT_SECONDS_MAX = 10
 CONFIRM_SECONDS_MAX = 30
 _log = structlog.get_logger(__name__)
 
@@ -57,31 +59,42 @@ class Broker:
     async def open(self) -> None:
         """Connect and declare. Raises BrokerUnavailable."""
         try:
-            self._connection = await aio_pika.connect_robust(self._url, timeout=10)
-            self.channel = await self._connection.channel(publisher_confirms=True)
+            self._connection = await aio_pika.connect_robust(self._url, timeout=CONNECT_SECONDS_MAX)
+            self.channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             await self.channel.set_qos(prefetch_count=PREFETCH_MESSAGES)
-            self.dead = await self.channel.declare_queue(
-                DEAD, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
-            )
-            self.events = await self.channel.declare_queue(
-                EVENTS,
-                durable=True,
-                arguments={
-                    "x-queue-type": "quorum",
-                    "x-delivery-limit": DELIVERIES_MAX,
-                    "x-dead-letter-exchange": "",
-                    "x-dead-letter-routing-key": DEAD,
-                    # A dead letter is only let go once the dead queue has it.
-                    "x-dead-letter-strategy": "at-least-once",
-                    "x-overflow": "reject-publish",
-                },
-            )
+            await self._declare()
         except AWAY as error:
+            await self.close()
             raise BrokerUnavailable(str(error)) from error
 
+    async def _declare(self) -> None:
+        self.dead = await self.channel.declare_queue(
+            DEAD, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+        )
+        self.events = await self.channel.declare_queue(
+            EVENTS,
+            durable=True,
+            arguments={
+                "x-queue-type": "quorum",
+                "x-delivery-limit": DELIVERIES_MAX,
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": DEAD,
+                # A dead letter is only let go once the dead queue has it.
+                "x-dead-letter-strategy": "at-least-once",
+                "x-overflow": "reject-publish",
+            },
+        )
+
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        """Leave. A broker that is away already has nothing to be told."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with suppress(*AWAY):
+            # The channel first: closing the connection alone leaves its callbacks running behind us.
+            if hasattr(self, "channel"):
+                await self.channel.close()
+            await connection.close()
 
     async def publish(
         self, queue: str, envelopes: Sequence[Envelope], headers: dict[str, str] | None = None
@@ -97,6 +110,10 @@ class Broker:
             await self.channel.default_exchange.publish(
                 message, routing_key=queue, mandatory=True, timeout=CONFIRM_SECONDS_MAX
             )
+        except aio_pika.exceptions.PublishError as error:
+            # The broker has no such queue any more. What it confirms then, it has thrown away.
+            await self._declare()
+            raise BrokerUnavailable(f"{queue} was gone: {error}") from error
         except AWAY as error:
             raise BrokerUnavailable(str(error)) from error
 

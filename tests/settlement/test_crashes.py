@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,9 +11,14 @@ from collections.abc import Mapping
 
 import psycopg
 import pytest
+from redis.asyncio import Redis
 
+from reservation.outbox import Outbox
 from settlement.audit import Auditor
 from settlement.book import Book
+from settlement.rabbit import EVENTS, Broker, RabbitSource
+from settlement.relay import Relay
+from settlement.worker import Worker
 from tests.settlement.conftest import Shop
 from tests.stack import SECRETS, eventually
 
@@ -42,6 +48,12 @@ def start(
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
+
+
+async def waiting(shop: Shop) -> int:
+    """How many events have not left the outbox."""
+    found = await shop.store.snapshot(shop.campaign)
+    return len(found.unsettled) if found else -1
 
 
 def rows(dsn: str, table: str) -> int:
@@ -77,6 +89,27 @@ async def test_a_worker_killed_between_commit_and_ack_leaves_one_order(
         stop(relay)
 
 
+async def test_a_queue_that_is_deleted_under_the_relay_loses_nothing(
+    shop: Shop, broker: Broker, amqp_url: str, redis_client: Redis, book: Book
+) -> None:
+    relay = Relay(Outbox(redis_client, "relay"), Broker(amqp_url))
+    await relay.open()
+    await broker.channel.queue_delete(EVENTS)
+    await shop.reserve("ann")
+    passing = asyncio.create_task(relay.run())
+    await eventually(lambda: waiting(shop), lambda count: count == 0)
+    worker = Worker(RabbitSource(Broker(amqp_url)), book)
+    await worker.open()
+    working = asyncio.create_task(worker.run())
+    audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
+    assert audit.ok, audit.to_json()
+    for task in (passing, working):
+        task.cancel()
+    await asyncio.gather(passing, working, return_exceptions=True)
+    await relay.close()
+    await worker.close()
+
+
 @pytest.mark.usefixtures("fresh_queues")
 async def test_a_relay_killed_between_confirm_and_acknowledge_leaves_one_order(
     shop: Shop, redis_server_url: str, amqp_url: str, postgres_dsn: str, book: Book
@@ -93,12 +126,7 @@ async def test_a_relay_killed_between_confirm_and_acknowledge_leaves_one_order(
     assert snapshot is not None
     assert len(snapshot.unsettled) == 2, "what the broker confirmed is still in the outbox"
     worker, relay = start("worker", environment), start("relay", environment)
-
-    async def waiting() -> int:
-        found = await shop.store.snapshot(shop.campaign)
-        return len(found.unsettled) if found else -1
-
-    assert await eventually(waiting, lambda count: count == 0, 30) == 0
+    await eventually(lambda: waiting(shop), lambda count: count == 0, 30)
     audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
     assert audit.ok, audit.to_json()
     assert (rows(postgres_dsn, "orders"), rows(postgres_dsn, "order_events")) == (1, 1)
