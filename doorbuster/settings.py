@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+from pathlib import Path
 from typing import Annotated, Any
 
+import jwt
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ProgrammingError
 from pydantic import AfterValidator, ValidationError
@@ -58,6 +60,16 @@ def _webhook_secret(secret: str) -> str:
     return secret
 
 
+def _key_set(source: str) -> str:
+    if source.startswith(("http://", "https://")):
+        return source  # its issuer may be away now and back later
+    try:
+        jwt.PyJWKSet.from_json(Path(source).read_text("utf-8"))
+    except (OSError, ValueError, jwt.PyJWTError) as error:
+        raise ValueError(f"is neither a URL nor a file with a key set: {error}") from None
+    return source
+
+
 class Settings(BaseSettings):
     """Everything that a process may be told from outside."""
 
@@ -67,7 +79,7 @@ class Settings(BaseSettings):
     postgres_dsn: Annotated[str, AfterValidator(_dsn)] | None = None
     amqp_url: Annotated[str, _url("amqp", "amqps")] | None = None
     jwt_secret: Annotated[str, AfterValidator(_secret)] | None = None
-    jwks: str | None = None
+    jwks: Annotated[str, AfterValidator(_key_set)] | None = None
     service_key: Annotated[str, AfterValidator(_service_key)] | None = None
     psp_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
     sandbox: bool | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -18,6 +20,8 @@ from pydantic import (
 
 from reservation.text import has_control_characters
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 MONEY_MAX = 10**12
 UNITS_MAX = 10**9
 OFFERS_MAX = 1_000
@@ -30,21 +34,33 @@ def _printable(text: str) -> str:
     return text
 
 
+def _rfc3339(found: object) -> datetime:
+    # By hand, since the validator itself takes Unix times in quotes too.
+    try:
+        if isinstance(found, str) and _RFC3339.fullmatch(found):
+            return datetime.fromisoformat(found.upper())
+    except ValueError:  # the 30th of February
+        pass
+    raise ValueError("must be a time like 2026-11-04T12:00:00Z")
+
+
 def _utc(at: datetime) -> datetime:
     try:
-        return at.astimezone(UTC)
+        at = at.astimezone(UTC)
     except OverflowError:
         raise ValueError("must be a time between the years 1 and 9999") from None
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)  # the store's clock counts milliseconds
 
 
 def ms_of(at: datetime) -> int:
     """Milliseconds since the epoch."""
-    return round(at.timestamp() * 1000)
+    return (at - _EPOCH) // timedelta(milliseconds=1)
 
 
 def rfc3339(ms: int) -> str:
     """The instant as the wire writes it: UTC, with milliseconds."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = _EPOCH + timedelta(milliseconds=ms)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
@@ -52,6 +68,7 @@ CampaignId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Instant = Annotated[
     AwareDatetime,
+    BeforeValidator(_rfc3339),
     AfterValidator(_utc),
     PlainSerializer(lambda at: rfc3339(ms_of(at)), when_used="json"),
 ]

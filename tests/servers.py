@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -143,6 +144,10 @@ def rabbit_server(home: Path) -> Iterator[str]:
     ):
         wait_until(lambda: _listens(port), "RabbitMQ listens")
         yield f"amqp://guest:guest@127.0.0.1:{port}/"
+        # The node itself: the script that started it would ask it to stop by a cookie it does not have.
+        node = int((home / "pid").read_text())
+        os.kill(node, signal.SIGTERM)
+        wait_until(lambda: not Path(f"/proc/{node}").exists(), "RabbitMQ has stopped")
 
 
 def _erlang(name: str) -> str:
