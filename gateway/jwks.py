@@ -39,11 +39,7 @@ class KeySet:
         return found
 
     def _find(self, key_id: str | None, algorithm: str) -> Any:
-        fitting = [
-            key
-            for key in self._keys
-            if key.algorithm_name == algorithm and key.public_key_use in (None, "sig")
-        ]
+        fitting = [key for key in self._keys if key.algorithm_name == algorithm]
         if key_id is not None:
             fitting = [key for key in fitting if key.key_id == key_id]
         return fitting[0].key if len(fitting) == 1 else None
@@ -54,7 +50,11 @@ class KeySet:
                 return
             self._read_at = time.monotonic()
             try:
-                self._keys = jwt.PyJWKSet.from_json(await self._text()).keys
+                found = jwt.PyJWKSet.from_json(await self._text()).keys
+                # Not keys to encrypt with, nor private ones, which an issuer published by mistake.
+                self._keys = [
+                    key for key in found if key.public_key_use in (None, "sig") and hasattr(key.key, "verify")
+                ]
             except Exception as error:
                 # Whatever is wrong with it, the keys that we have stay good: an outage of the issuer
                 # is not one of ours.

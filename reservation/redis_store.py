@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -18,20 +18,26 @@ from reservation.pipe import Pipe, unable
 from reservation.record import Record, Reservation
 from reservation.scripts import script
 
+_CONNECTIONS_MAX = 32
 _CONNECT_SECONDS_MAX = 2.0
 _REPLY_SECONDS_MAX = 5.0
 
 
 def connect_redis(url: str) -> Redis:
-    """A client that fails at once rather than retry: only the caller knows what may be repeated."""
-    client: Redis = Redis.from_url(
+    """A client that fails at once rather than retry: only the caller knows what may be repeated.
+
+    Who comes when all its connections are in use waits for one; that is a queue, and no fault.
+    """
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         url,
+        max_connections=_CONNECTIONS_MAX,
+        timeout=_REPLY_SECONDS_MAX,
         socket_connect_timeout=_CONNECT_SECONDS_MAX,
         socket_timeout=_REPLY_SECONDS_MAX,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
-    return client
+    return Redis.from_pool(pool)
 
 
 def _ms(time: Sequence[Any]) -> int:

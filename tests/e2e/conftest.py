@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import psycopg
 import pytest
 
+from tests.e2e.wire import Scene, set_scene
 from tests.stack import Client, Stack, stack
 
 
-@pytest.fixture(scope="session")
+# Not longer than these tests: its worker would take what other tests put into the queue.
+@pytest.fixture(scope="package")
 def up(tmp_path_factory: pytest.TempPathFactory, amqp_url: str, postgres_server_dsn: str) -> Iterator[Stack]:
     with psycopg.connect(postgres_server_dsn, autocommit=True) as connection:
         connection.execute("CREATE DATABASE e2e")
@@ -33,3 +36,30 @@ async def client(up: Stack) -> AsyncIterator[Client]:
 def book_connection(up: Stack, postgres_server_dsn: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(postgres_server_dsn.replace("/postgres?", "/e2e?"), autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture(scope="module")
+def clean_log(up: Stack) -> Iterator[None]:
+    """What a module's tests do is nothing that the stack logs as a defect of its own."""
+    start = up.log.stat().st_size
+    yield
+    said = up.log.read_text()[start:]
+    assert "internal_error" not in said, said
+    assert "Traceback" not in said, said
+    assert up.process.poll() is None
+
+
+@pytest.fixture(scope="module")
+def scene(up: Stack) -> Scene:
+    async def set_it() -> Scene:
+        async with aiohttp.ClientSession() as session:
+            return await set_scene(Client(up.url, session))
+
+    return asyncio.run(set_it())
+
+
+@pytest.fixture
+async def untouched(scene: Scene, client: Client) -> AsyncIterator[Scene]:
+    """A scene in which the test changes nothing."""
+    yield scene
+    await scene.assert_untouched(client)

@@ -186,6 +186,7 @@ async def test_not_one_millisecond_early_whatever_the_gateways_clock(
         ({"DOORBUSTER_AMQP_URL": "http://x"}, "DOORBUSTER_AMQP_URL: must start with amqp://"),
         ({"DOORBUSTER_PSP_SECRET": "abc"}, "DOORBUSTER_PSP_SECRET: must be whsec_ followed by base64"),
         ({"DOORBUSTER_JWT_SECRET": "short"}, "DOORBUSTER_JWT_SECRET: must have at least 8 characters"),
+        ({"DOORBUSTER_JWKS": "no-such-file"}, "DOORBUSTER_JWKS: is neither a URL nor a file with a key set"),
         ({"DOORBUSTER_SANDBOX": "maybe"}, "DOORBUSTER_SANDBOX: "),
     ],
 )
