@@ -88,7 +88,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             store=store,
             catalog=catalog,
             clock=clock,
-            desk=Desk(store, catalog, clock),
+            desk=Desk(store, catalog, clock, the_book),
             administration=Administration(store, catalog, the_book),
             authenticator=authenticator,
             provider=HostedCheckout(pay_url),

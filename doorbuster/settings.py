@@ -65,7 +65,7 @@ def _key_set(source: str) -> str:
         return source  # its issuer may be away now and back later
     try:
         jwt.PyJWKSet.from_json(Path(source).read_text("utf-8"))
-    except (OSError, ValueError, jwt.PyJWTError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
         raise ValueError(f"is neither a URL nor a file with a key set: {error}") from None
     return source
 

@@ -31,7 +31,7 @@ class Change(StrEnum):
     UNCHANGED = "unchanged"
 
 
-class Memory(Protocol):
+class CampaignMemory(Protocol):
     """The book's memory of campaigns."""
 
     async def remembers(self, campaign: str) -> bool:
@@ -42,7 +42,7 @@ class Memory(Protocol):
 class Administration:
     """Changes to campaigns. Each is decided on one revision and applied to that one or decided anew."""
 
-    def __init__(self, store: Store, catalog: Catalog, memory: Memory) -> None:
+    def __init__(self, store: Store, catalog: Catalog, memory: CampaignMemory) -> None:
         self._store = store
         self._catalog = catalog
         self._memory = memory
@@ -53,6 +53,8 @@ class Administration:
             campaign = await self._catalog.load(document.id)
             if campaign is None:
                 if await self._memory.remembers(document.id):
+                    if await self._catalog.load(document.id) is not None:
+                        continue  # somebody created it just now
                     # To create it anew would sell its stock a second time.
                     raise StoreUnavailable(f"the store has lost campaign {document.id}; the book has it")
                 status, change = Status.RUNNING, Change.CREATED

@@ -34,6 +34,12 @@ def _printable(text: str) -> str:
     return text
 
 
+def _no_path(sku: str) -> str:
+    if sku in (".", ".."):  # an SKU is a part of its stock's address
+        raise ValueError("must not be . or ..")
+    return sku
+
+
 def _rfc3339(found: object) -> datetime:
     # By hand, since the validator itself takes Unix times in quotes too.
     try:
@@ -65,7 +71,7 @@ def rfc3339(ms: int) -> str:
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 CampaignId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
-Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_no_path)]
 Instant = Annotated[
     AwareDatetime,
     BeforeValidator(_rfc3339),

@@ -71,7 +71,10 @@ class Catalog:
         changes = await self._store.changes(self._cursor)
         self._clock.hear(changes.now_ms)
         for campaign_id in changes.campaigns:
-            await self.load(campaign_id)
+            try:
+                await self.load(campaign_id)
+            except Invalid as invalid:  # written by another version: the others still sell
+                _log.error("campaign_not_understood", campaign=campaign_id, error=str(invalid))
         self._cursor = changes.cursor
 
     async def follow(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
+from typing import Protocol
 
 import orjson
 
@@ -18,7 +19,7 @@ from reservation.campaign import Campaign
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.ids import PaymentId, ReservationId, Stage
-from reservation.kernel import Gate, Move, Store
+from reservation.kernel import INDEX_IDS_MAX, Gate, Move, Store
 from reservation.kinds import KINDS
 from reservation.lifecycle import Decision, Event, Notice, Steps, Unchanged
 from reservation.outcomes import Contended, Outcome, Refusal, StoreUnavailable
@@ -70,11 +71,32 @@ class Taken(StrEnum):
     MISMATCHED = "mismatched"
 
 
+class UserMemory(Protocol):
+    """The book's memory of users."""
+
+    async def reservation_ids_of(self, user: str) -> list[ReservationId]:
+        """All of a user's reservations that have reached the book."""
+        ...
+
+
+class _Forgetful:
+    """For who lists no reservations."""
+
+    async def reservation_ids_of(self, user: str) -> list[ReservationId]:
+        return []
+
+
+FORGETFUL: UserMemory = _Forgetful()
+
+
 class Desk:
     """The use cases of one reservation at a time."""
 
-    def __init__(self, store: Store, catalog: Catalog, clock: StoreClock) -> None:
+    def __init__(
+        self, store: Store, catalog: Catalog, clock: StoreClock, memory: UserMemory = FORGETFUL
+    ) -> None:
         self._store = store
+        self._memory = memory
         self._catalog = catalog
         self._clock = clock
 
@@ -109,6 +131,9 @@ class Desk:
     async def list_of(self, user: str, campaign_id: str | None) -> list[Reservation]:
         """The user's own reservations, newest first."""
         ids = await self._store.reservation_ids_of(user)
+        if len(ids) >= INDEX_IDS_MAX:
+            # The store's index ends somewhere. What is older has long been in the book.
+            ids = list(dict.fromkeys(ids + await self._memory.reservation_ids_of(user)))
         if campaign_id is not None:
             ids = [one for one in ids if one.campaign == campaign_id]
         found = [one for one in await self._store.reservations(ids) if one is not None]

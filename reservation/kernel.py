@@ -136,6 +136,9 @@ class Snapshot(NamedTuple):
     """Reservation ids with an event that has not left the outbox."""
 
 
+INDEX_IDS_MAX = 100
+"""How many of a user's reservations a store's index keeps at least."""
+
 START: tuple[int, ...] = ()
 """The cursor before every change."""
 

@@ -35,6 +35,9 @@ ENDED = frozenset({State.EXPIRED, State.CANCELLED, State.FORFEITED})
 """States in which a reservation holds nothing and money may still arrive for it."""
 
 
+REJECTED_MAX = 8
+
+
 class Event(StrEnum):
     """What happened to a reservation."""
 
@@ -174,13 +177,13 @@ def take_notice(
         return None
     if notice.type is NoticeType.REFUND_SUCCEEDED:
         return _refund_succeeded(reservation, notice, now_ms)
+    if mismatched(reservation, notice):
+        return _rejected(reservation, notice)
     if notice.type is NoticeType.PAYMENT_FAILED:
         if payment.status is not PaymentStatus.PENDING:
             return Unchanged()
         failed = replace(payment, status=PaymentStatus.FAILED, at_ms=now_ms, provider_ref=notice.provider_ref)
         return Steps((_step(reservation, Event.PAYMENT_FAILED, facts=_with_payment(reservation, failed)),))
-    if mismatched(reservation, notice):
-        return _rejected(reservation, notice)
     if payment.status is PaymentStatus.SUCCEEDED:
         return Unchanged()
     return _payment_succeeded(reservation, campaign, payment, notice, now_ms)
@@ -190,8 +193,7 @@ def mismatched(reservation: Reservation, notice: Notice) -> bool:
     """Whether the provider speaks of another amount or currency than was asked for."""
     payment = reservation.facts.payments.get(notice.stage)
     asked = (payment.amount, reservation.facts.price.currency) if payment else None
-    failed = notice.type is NoticeType.PAYMENT_FAILED  # no money moved, so no amount to check
-    return not failed and (notice.amount, notice.currency) != asked
+    return (notice.amount, notice.currency) != asked
 
 
 def _payment_succeeded(
@@ -233,7 +235,8 @@ def _payment_succeeded(
 def _rejected(reservation: Reservation, notice: Notice) -> Decision:
     """A wrong amount or currency: recorded once, and nothing is confirmed."""
     mark = f"{notice.provider_ref}/{notice.amount}/{notice.currency}"
-    if reservation.facts.rejected_ref == mark:
+    known = reservation.facts.rejected
+    if mark in known:
         return Unchanged()
     data: dict[str, object] = {
         "stage": notice.stage,
@@ -241,7 +244,7 @@ def _rejected(reservation: Reservation, notice: Notice) -> Decision:
         "currency": notice.currency,
         "provider_ref": notice.provider_ref,
     }
-    facts = replace(reservation.facts, rejected_ref=mark)
+    facts = replace(reservation.facts, rejected=(*known, mark)[-REJECTED_MAX:])
     return Steps((_step(reservation, Event.PAYMENT_REJECTED, facts=facts, data=data),))
 
 

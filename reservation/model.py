@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from reservation.ids import ReservationId
 from reservation.kernel import (
+    INDEX_IDS_MAX,
     Changes,
     Claim,
     Configured,
@@ -25,8 +26,6 @@ from reservation.kernel import (
 )
 from reservation.outcomes import ConfigureOutcome, Outcome
 from reservation.record import Facts, Reservation, State
-
-INDEX_IDS_MAX = 100
 
 
 class ModelEvent(NamedTuple):

@@ -96,8 +96,8 @@ class Facts:
     price: Price
     payments: dict[Stage, Payment] = field(default_factory=dict)
     refunds: dict[Stage, Refund] = field(default_factory=dict)
-    rejected_ref: str | None = None
-    """The last callback that was recorded and not believed, so that its repeats are not."""
+    rejected: tuple[str, ...] = ()
+    """Callbacks that were recorded and not believed, so that their repeats are not; the last few."""
 
     def pack(self) -> bytes:
         """JSON with short names: this is kept for every live reservation."""
@@ -113,8 +113,8 @@ class Facts:
             packed["r"] = {
                 r.stage.value: [r.amount, r.status, r.reason, r.at_ms] for r in self.refunds.values()
             }
-        if self.rejected_ref is not None:
-            packed["x"] = self.rejected_ref
+        if self.rejected:
+            packed["x"] = self.rejected
         return orjson.dumps(packed)
 
     @classmethod
@@ -138,7 +138,7 @@ class Facts:
             Stage(stage): Refund(Stage(stage), amount, RefundStatus(status), reason, at_ms)
             for stage, (amount, status, reason, at_ms) in found.get("r", {}).items()
         }
-        return cls(found["k"], price, payments, refunds, found.get("x"))
+        return cls(found["k"], price, payments, refunds, tuple(found.get("x", ())))
 
 
 class Record(NamedTuple):

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from reservation.ids import ReservationId
 from reservation.outbox import Envelope
 from reservation.outcomes import Fault
 from settlement.projection import Rows, columns
 from settlement.statements import statement
 
 _CONNECT_SECONDS_MAX = 5.0
+USER_RESERVATIONS_MAX = 1_000
 
 
 class BookUnavailable(Fault):
@@ -114,6 +116,13 @@ class Book:
     async def remembers(self, campaign: str) -> bool:
         query = "SELECT 1 FROM campaigns WHERE id = %(campaign)s"
         return bool(await self._all(query, {"campaign": campaign}))
+
+    async def reservation_ids_of(self, user: str) -> list[ReservationId]:
+        """The user's newest reservations: at most USER_RESERVATIONS_MAX."""
+        parameters = {"user": user, "limit": USER_RESERVATIONS_MAX}
+        found = await self._all(statement("reservations_of_user"), parameters)
+        ids = (ReservationId.parse(row[0]) for row in found)
+        return [one for one in ids if one is not None]
 
     async def campaign_ids(self) -> list[str]:
         return [row[0] for row in await self._all("SELECT id FROM campaigns ORDER BY id", {})]

@@ -149,7 +149,7 @@ class Client:
             sent.setdefault("Content-Type", "application/json")
         async with self.session.request(method, self.url + path, data=data, headers=sent) as answer:
             raw = await answer.read()
-            is_json = "json" in answer.content_type
+            is_json = "json" in answer.content_type and raw
             return Answer(answer.status, json.loads(raw) if is_json else raw, answer.headers)
 
     async def create(self, **changes: Any) -> str:

@@ -10,9 +10,8 @@ import pytest
 from gateway.problems import CODES
 from reservation import redis_store
 from reservation.ids import ReservationId
-from reservation.kernel import Claim, Gate, Move
+from reservation.kernel import INDEX_IDS_MAX, Claim, Gate, Move
 from reservation.keys import CampaignKeys, ShardKeys, campaign_keys
-from reservation.model import INDEX_IDS_MAX
 from reservation.outcomes import ConfigureOutcome, Outcome
 from reservation.record import Record
 

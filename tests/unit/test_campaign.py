@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from reservation.campaign import Campaign, Phase, Status, ms_of
-from reservation.catalog import parse_campaign
+from reservation.catalog import Catalog, parse_campaign
+from reservation.clock import StoreClock
+from reservation.model import ModelStore
 from reservation.validation import Invalid
 
 SALE: dict[str, Any] = {
@@ -89,3 +92,13 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
     assert {error.path for error in refused.value.errors} == {
         "id", "currency", "opens_at", "closes_at", "offers[0].sku", "offers[0].price", "offers[0].stock"
     }  # fmt: skip
+
+
+async def test_a_document_of_another_version_does_not_hide_the_others() -> None:
+    clock = StoreClock()
+    store = ModelStore(clock.now_ms)
+    await store.configure("odd", 0, "running", b'{"kind": "auction"}', {})
+    await store.configure("sale", 0, "running", orjson.dumps(SALE), {})
+    catalog = Catalog(store, clock)
+    await catalog.refresh()
+    assert [campaign.id for campaign in catalog.all()] == ["sale"]
