@@ -17,6 +17,8 @@ from gateway.server import serve
 from reservation.outcomes import Fault
 
 STOP_SECONDS_MAX = 10.0
+JWT_SECRET_CHARS_SAFE = 32
+"""A shorter secret of HS256 can be guessed from any token that it signed."""
 _log = structlog.get_logger(__name__)
 
 
@@ -45,6 +47,8 @@ async def until(stop: asyncio.Event, *running: Coroutine[Any, Any, None]) -> Non
 
 async def run_gateway(settings: Settings, host: str, port: int) -> None:
     stop = stop_on_signals()
+    if settings.jwt_secret is not None and len(settings.jwt_secret) < JWT_SECRET_CHARS_SAFE:
+        _log.warning("short_jwt_secret", chars=len(settings.jwt_secret), safe_from=JWT_SECRET_CHARS_SAFE)
     # On all addresses, it reaches itself on loopback.
     own_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     own_url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{port}"

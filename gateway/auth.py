@@ -26,7 +26,7 @@ _CLAIMS_ARE_CHECKED_HERE = {
     "verify_nbf": False,
     "verify_iat": False,
     "verify_aud": False,
-    "enforce_minimum_key_length": False,  # settings.py warns of a short secret
+    "enforce_minimum_key_length": False,  # roles.py warns of a short secret
 }
 
 
@@ -65,10 +65,6 @@ class Authenticator:
                 self._verified.clear()
             self._verified[token] = verified
         return verified.user
-
-    async def user_if_any(self, request: web.Request) -> User | None:
-        """The user who asks, where a user need not say who they are."""
-        return await self.user(request) if "Authorization" in request.headers else None
 
     async def service(self, request: web.Request) -> None:
         """Let services through. Raises Problem."""

@@ -39,6 +39,7 @@ _DETAILS = {
     Outcome.SOLD_OUT: "There is not so much left.",
     Outcome.PAYMENT_WINDOW_CLOSED: "The time to pay for this reservation is over.",
     Outcome.RESERVATION_NOT_FOUND: "There is no such reservation.",
+    Outcome.WRONG_STATE: "The reservation is not in a state that allows this.",
 }
 _PAUSED_RETRY_S = 5
 
