@@ -24,7 +24,7 @@ def read_campaigns(path: Path) -> list[CampaignDocument]:
         found = orjson.loads(orjson.dumps(found))  # times as text, as the wire has them
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(FieldError(str(path), f"cannot be read: {error}")) from None
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise Invalid(FieldError(str(path), f"is not YAML: {' '.join(str(error).split())}")) from None
     campaigns = []
     for place, document in enumerate(found):

@@ -190,15 +190,20 @@ def audit(
 def token(
     user: Annotated[str, typer.Option(help="The user's id.")],
     tier: Annotated[str | None, typer.Option(help="The user's tier.")] = None,
-    ttl: Annotated[int, typer.Option(help="Seconds until it expires.", min=1)] = 3600,
+    ttl: Annotated[int, typer.Option(help="Seconds until it expires.", min=1, max=10**9)] = 3600,
     data_dir: DataDir = DATA_DIR,
 ) -> None:
     """A user token for trying things out."""
     from doorbuster.stack import stack_settings
     from doorbuster.tokens import make_token
+    from gateway.auth import USER_CHARS_MAX
+    from reservation.text import is_printable
 
     settings = stack_settings(data_dir)
     settings.need("jwt_secret")
+    for option, name in (("--user", user), ("--tier", tier)):
+        if name is not None and not is_printable(name, USER_CHARS_MAX):
+            raise typer.BadParameter(f"{option} must be 1 to {USER_CHARS_MAX} printable characters")
     typer.echo(make_token(settings.jwt_secret or "", user, tier=tier, ttl_s=ttl, now_s=int(time.time())))
 
 

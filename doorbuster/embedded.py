@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
@@ -65,6 +66,7 @@ def redis_program(data_dir: Path, socket: Path) -> Program:
     server, version = find_redis()
     home = data_dir / "redis"
     home.mkdir(exist_ok=True)
+    home.chmod(0o700)  # every user's reservations are in there
     if (home / "appendonlydir").exists() and version < (7, 0):
         # It would not read the newer layout, and begin with nothing: all stock would be sold again.
         raise EmbeddedError(f"{home} was written by Redis 7; {server} is older and cannot read it")
@@ -95,14 +97,17 @@ def postgres_program(data_dir: Path, socket_dir: Path) -> Program:
     server = get_server(home, cleanup_mode=None, start=False)
     try:
         server.ensure_pgdata_inited()
-    except (OSError, subprocess.SubprocessError) as error:
-        raise EmbeddedError(f"PostgreSQL could not prepare {home}: {error}") from error
+    except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
+        reason = f"{type(error).__name__}; is there something else in it?"
+        raise EmbeddedError(f"PostgreSQL could not prepare {home}: {reason}") from error
+    # Who gets to the socket is let in, so nobody else may: its user, and root, whom modes do not stop.
+    socket_dir.chmod(0o700)
     if server.system_user is not None:
         shutil.chown(socket_dir, server.system_user)
     settings = {
         "listen_addresses": "",
         "unix_socket_directories": str(socket_dir),
-        "unix_socket_permissions": "0700" if server.system_user is None else "0777",
+        "unix_socket_permissions": "0700",
         "max_connections": "100",
         "shared_buffers": "128MB",
     }
@@ -118,38 +123,45 @@ def postgres_program(data_dir: Path, socket_dir: Path) -> Program:
     )
 
 
-async def wait_for_redis(url: str) -> None:
-    """Raises EmbeddedError."""
+async def wait_for_redis(url: str, stop: asyncio.Event) -> None:
+    """Until it answers, or `stop`. Raises EmbeddedError."""
 
-    async def answers() -> bool:
+    async def failure() -> Exception | None:
         client = connect_redis(url)
         try:
-            return bool(await client.ping())
-        except (RedisError, OSError):
-            return False
+            await client.ping()
+        except (RedisError, OSError) as error:
+            return error
         finally:
             await client.aclose()
+        return None
 
-    await _wait("Redis", answers)
+    await _wait("Redis", failure, stop)
 
 
-async def wait_for_postgres(dsn: str) -> None:
-    """Raises EmbeddedError."""
+async def wait_for_postgres(dsn: str, stop: asyncio.Event) -> None:
+    """Until it answers, or `stop`. Raises EmbeddedError."""
 
-    async def answers() -> bool:
+    async def failure() -> Exception | None:
         try:
             async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=2):
-                return True
-        except psycopg.Error:
-            return False
+                return None
+        except psycopg.Error as error:
+            return error
 
-    await _wait("PostgreSQL", answers)
+    await _wait("PostgreSQL", failure, stop)
 
 
-async def _wait(name: str, answers: Callable[[], Awaitable[bool]]) -> None:
-    try:
-        async with asyncio.timeout(START_SECONDS_MAX):
-            while not await answers():
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise EmbeddedError(f"{name} did not answer within {START_SECONDS_MAX:g} s") from None
+async def _wait(name: str, failure: Callable[[], Awaitable[Exception | None]], stop: asyncio.Event) -> None:
+    until = time.monotonic() + START_SECONDS_MAX
+    while not stop.is_set():
+        error = await failure()
+        if error is None:
+            return
+        if time.monotonic() > until:
+            why = " ".join(str(error).split())
+            raise EmbeddedError(
+                f"{name} did not answer within {START_SECONDS_MAX:g} s: {why} (an embedded one has its log"
+                " in the data directory)"
+            )
+        await asyncio.sleep(0.05)

@@ -15,6 +15,7 @@ from doorbuster.settings import Settings
 from gateway.app import build
 from gateway.server import serve
 from reservation.outcomes import Fault
+from reservation.tasks import end
 
 STOP_SECONDS_MAX = 10.0
 JWT_SECRET_CHARS_SAFE = 32
@@ -40,9 +41,7 @@ async def until(stop: asyncio.Event, *running: Coroutine[Any, Any, None]) -> Non
         for task in done - {stopping}:
             task.result()
     finally:
-        for task in [*tasks, stopping]:
-            task.cancel()
-        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        await end(*tasks, stopping)
 
 
 async def run_gateway(settings: Settings, host: str, port: int) -> None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import jwt
 from psycopg.conninfo import conninfo_to_dict
@@ -25,6 +26,7 @@ def _url(*schemes: str) -> AfterValidator:
     def check(url: str) -> str:
         if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        _ = urlsplit(url).port  # raises ValueError, with the reason
         return url
 
     return AfterValidator(check)

@@ -50,8 +50,12 @@ def stack_settings(data_dir: Path) -> Settings:
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
     """Have the data directory to ourselves. Raises StackError."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("w") as lock:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        opened = (data_dir / "lock").open("w")
+    except OSError as error:
+        raise StackError(f"cannot keep data in {data_dir}: {error.strerror}") from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -105,10 +109,9 @@ def with_secrets(settings: Settings, data_dir: Path) -> Settings:
             "psp_secret": "whsec_" + b64encode(secrets.token_bytes(32)).decode(),
         }
         _write_private(data_dir / _SECRETS, kept)
-    missing = {name: value for name, value in kept.items() if getattr(settings, name) is None}
     if settings.jwks is not None:
-        missing.pop("jwt_secret", None)
-    return settings.model_copy(update=missing)
+        kept.pop("jwt_secret", None)
+    return read_settings(**{**kept, **settings.model_dump(exclude_none=True)})
 
 
 def role_program(
@@ -136,7 +139,10 @@ def gateway_programs(
 
 async def run_up(settings: Settings, host: str, port: int, data_dir: Path, workers: int) -> None:
     """Start everything, say so, and keep it running until told to stop. Raises StackError, EmbeddedError."""
-    data_dir = data_dir.resolve()
+    try:
+        data_dir = data_dir.resolve()
+    except (OSError, RuntimeError) as error:
+        raise StackError(f"cannot keep data in {data_dir}: {error}") from None
     stop = stop_on_signals()
     supervisor = Supervisor()
     with locked(data_dir), reserved_port(host, port) as port, _runtime(data_dir) as runtime:
@@ -145,7 +151,9 @@ async def run_up(settings: Settings, host: str, port: int, data_dir: Path, worke
             if settings.public_url is None:
                 settings = settings.model_copy(update={"public_url": url})
             settings = with_secrets(settings, data_dir)
-            settings = await _start_servers(supervisor, settings, data_dir, runtime)
+            settings = await _start_servers(supervisor, settings, data_dir, runtime, stop)
+            if stop.is_set():
+                return
             await asyncio.to_thread(migrate, settings.postgres_dsn or "")
             metrics_dir = runtime / "metrics"
             metrics_dir.mkdir()
@@ -175,7 +183,7 @@ def _runtime(data_dir: Path) -> Iterator[Path]:
     if left is not None:  # by one that was killed
         shutil.rmtree(left, ignore_errors=True)
     runtime = Path(tempfile.mkdtemp(prefix="doorbuster-"))
-    runtime.chmod(0o711)
+    runtime.chmod(0o711)  # PostgreSQL, as another user, has its own room in it
     try:
         yield runtime
     finally:
@@ -196,7 +204,7 @@ async def run_gateways(settings: Settings, host: str, port: int, workers: int, m
 
 
 async def _start_servers(
-    supervisor: Supervisor, settings: Settings, data_dir: Path, runtime: Path
+    supervisor: Supervisor, settings: Settings, data_dir: Path, runtime: Path, stop: asyncio.Event
 ) -> Settings:
     """Start what no URL was given for; the settings with their URLs."""
     if settings.redis_url is None:
@@ -209,8 +217,8 @@ async def _start_servers(
         supervisor.start(await asyncio.to_thread(postgres_program, data_dir, socket_dir))
         dsn = f"postgresql://postgres@/postgres?host={socket_dir}"
         settings = settings.model_copy(update={"postgres_dsn": dsn})
-    await wait_for_redis(settings.redis_url or "")
-    await wait_for_postgres(settings.postgres_dsn or "")
+    await wait_for_redis(settings.redis_url or "", stop)
+    await wait_for_postgres(settings.postgres_dsn or "", stop)
     return settings
 
 

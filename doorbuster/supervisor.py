@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -93,6 +94,13 @@ class Supervisor:
             await process.wait()
 
 
+def credentials(user: str | None) -> dict[str, Any]:
+    """What makes a new process that user's and nobody else's; nothing, to leave it ours."""
+    if user is None:
+        return {}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+
+
 async def _spawn(program: Program) -> asyncio.subprocess.Process:
     output: Any = None
     if program.output is not None:
@@ -106,7 +114,7 @@ async def _spawn(program: Program) -> asyncio.subprocess.Process:
             stderr=output if output is not None else sys.stderr.fileno(),
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop them in order
             preexec_fn=_die_with_parent(program.stop_signal),
-            user=program.user,
+            **credentials(program.user),
         )
     finally:
         if output is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -26,6 +25,7 @@ from reservation.clock import StoreClock
 from reservation.desk import Desk
 from reservation.kernel import Store
 from reservation.outbox import Backlog
+from reservation.tasks import end
 
 ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 
@@ -122,8 +122,6 @@ def _following(catalog: Catalog) -> Callable[[web.Application], AsyncIterator[No
     async def follow(app: web.Application) -> AsyncIterator[None]:
         follower = asyncio.create_task(catalog.follow())
         yield
-        follower.cancel()
-        with suppress(asyncio.CancelledError):
-            await follower
+        await end(follower)
 
     return follow

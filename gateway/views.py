@@ -17,6 +17,7 @@ def campaign_view(campaign: Campaign, standing: Standing, now_ms: int) -> dict[s
     view["phase"] = campaign.phase(now_ms)
     view["server_time"] = rfc3339(now_ms)
     for offer, level in zip(view["offers"], standing.levels, strict=True):
+        offer["stock"] = level.cap  # of the same instant as what is left of it
         offer["remaining"] = max(0, level.cap - level.used)
         offer["sold_out"] = level.used >= level.cap
     return view

@@ -33,7 +33,7 @@ class WebhookVerifier:
                 "unauthenticated", "webhook-id, webhook-timestamp and webhook-signature are needed."
             )
         if abs(self._clock.now_ms() / 1000 - int(stamp)) > AGE_SECONDS_MAX:
-            raise Problem("unauthenticated", f"The signature is older than {AGE_SECONDS_MAX} s.")
+            raise Problem("unauthenticated", f"The signature was not made within {AGE_SECONDS_MAX} s of now.")
         try:
             text = body.decode()
         except UnicodeDecodeError:

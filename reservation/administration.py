@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import Protocol
 
@@ -46,69 +47,76 @@ class Administration:
         self._store = store
         self._catalog = catalog
         self._memory = memory
+        # Of this process' changes, one at a time: only other processes' can come in between then.
+        self._turn = asyncio.Lock()
 
     async def put(self, document: CampaignDocument) -> tuple[Change, Campaign]:
         """Create or change a campaign so that it is as the document says. Raises Invalid."""
-        for _ in range(_ATTEMPTS_MAX):
-            campaign = await self._catalog.load(document.id)
-            if campaign is None:
-                if await self._memory.remembers(document.id):
-                    if await self._catalog.load(document.id) is not None:
-                        continue  # somebody created it just now
-                    # To create it anew would sell its stock a second time.
-                    raise StoreUnavailable(f"the store has lost campaign {document.id}; the book has it")
-                status, change = Status.RUNNING, Change.CREATED
-            elif campaign.document == document:
-                return Change.UNCHANGED, campaign
-            else:
-                _refuse_fixed(campaign, document)
-                status, change = campaign.status, Change.CHANGED
-            done = await self._configure(campaign, document, status)
-            if done is not None:
-                return change, done
-        raise Contended(document.id)
+        async with self._turn:
+            for _ in range(_ATTEMPTS_MAX):
+                campaign = await self._catalog.load(document.id)
+                if campaign is None:
+                    if await self._memory.remembers(document.id):
+                        if await self._catalog.load(document.id) is not None:
+                            continue  # somebody created it just now
+                        # To create it anew would sell its stock a second time.
+                        raise StoreUnavailable(f"the store has lost campaign {document.id}; the book has it")
+                    status, change = Status.RUNNING, Change.CREATED
+                elif campaign.document == document:
+                    return Change.UNCHANGED, campaign
+                else:
+                    _refuse_fixed(campaign, document)
+                    status, change = campaign.status, Change.CHANGED
+                done = await self._configure(campaign, document, status)
+                if done is not None:
+                    return change, done
+            raise Contended(document.id)
 
     async def act(self, campaign_id: str, action: Action) -> Campaign | Refusal:
         """Pause, resume or close. To do it twice is harmless; a closed campaign stays closed."""
-        for _ in range(_ATTEMPTS_MAX):
-            campaign = await self._catalog.load(campaign_id)
-            if campaign is None:
-                return _no_campaign(campaign_id)
-            status = _STATUS[action]
-            if campaign.status is status:
-                return campaign
-            if campaign.status is Status.CLOSED:
-                return Refusal(Outcome.WRONG_STATE, "The campaign is closed, and stays so.")
-            done = await self._configure(campaign, campaign.document, status)
-            if done is not None:
-                return done
-        raise Contended(campaign_id)
+        async with self._turn:
+            for _ in range(_ATTEMPTS_MAX):
+                campaign = await self._catalog.load(campaign_id)
+                if campaign is None:
+                    return _no_campaign(campaign_id)
+                status = _STATUS[action]
+                if campaign.status is status:
+                    return campaign
+                if campaign.status is Status.CLOSED:
+                    return Refusal(Outcome.WRONG_STATE, "The campaign is closed, and stays so.")
+                done = await self._configure(campaign, campaign.document, status)
+                if done is not None:
+                    return done
+            raise Contended(campaign_id)
 
     async def restock(self, campaign_id: str, sku: str, delta: int) -> Campaign | Refusal:
         """Add to an offer's stock, or take from it what is neither held nor sold."""
-        for _ in range(_ATTEMPTS_MAX):
-            campaign = await self._catalog.load(campaign_id)
-            if campaign is None:
-                return _no_campaign(campaign_id)
-            offer = campaign.offers.get(sku)
-            if offer is None:
-                return Refusal(Outcome.OFFER_NOT_FOUND, f"The campaign has no offer {sku}.")
-            stock = offer.stock + delta
-            if stock > UNITS_MAX:
-                raise Invalid(FieldError("delta", f"stock may be at most {UNITS_MAX}"))
-            found = campaign.document.to_json()
-            for line in found["offers"]:
-                if line["sku"] == sku:
-                    line["stock"] = max(stock, 0)
-            try:
-                done = stock >= 0 and await self._configure(campaign, parse_campaign(found), campaign.status)
-            except Invalid:
-                done = False
-            if done is False:
-                return Refusal(Outcome.WRONG_STATE, "Stock cannot fall below what is held and sold.")
-            if done:
-                return done
-        raise Contended(campaign_id)
+        async with self._turn:
+            for _ in range(_ATTEMPTS_MAX):
+                campaign = await self._catalog.load(campaign_id)
+                if campaign is None:
+                    return _no_campaign(campaign_id)
+                offer = campaign.offers.get(sku)
+                if offer is None:
+                    return Refusal(Outcome.OFFER_NOT_FOUND, f"The campaign has no offer {sku}.")
+                stock = offer.stock + delta
+                if stock > UNITS_MAX:
+                    raise Invalid(FieldError("delta", f"stock may be at most {UNITS_MAX}"))
+                found = campaign.document.to_json()
+                for line in found["offers"]:
+                    if line["sku"] == sku:
+                        line["stock"] = max(stock, 0)
+                try:
+                    done = stock >= 0 and await self._configure(
+                        campaign, parse_campaign(found), campaign.status
+                    )
+                except Invalid:
+                    done = False
+                if done is False:
+                    return Refusal(Outcome.WRONG_STATE, "Stock cannot fall below what is held and sold.")
+                if done:
+                    return done
+            raise Contended(campaign_id)
 
     async def _configure(
         self, campaign: Campaign | None, document: CampaignDocument, status: Status

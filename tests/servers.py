@@ -17,6 +17,7 @@ import psycopg
 import redis
 
 from doorbuster.embedded import postgres_program
+from doorbuster.supervisor import credentials
 
 START_SECONDS_MAX = 60.0
 RABBIT_HOME = Path("/usr/lib/rabbitmq/bin")
@@ -49,7 +50,11 @@ def running(
     """A process that ends with the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **(environment or {})}, user=user
+            command,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(environment or {})},
+            **credentials(user),
         )
         try:
             yield process

@@ -186,6 +186,7 @@ async def test_not_one_millisecond_early_whatever_the_gateways_clock(
         ({"DOORBUSTER_AMQP_URL": "http://x"}, "DOORBUSTER_AMQP_URL: must start with amqp://"),
         ({"DOORBUSTER_PSP_SECRET": "abc"}, "DOORBUSTER_PSP_SECRET: must be whsec_ followed by base64"),
         ({"DOORBUSTER_JWT_SECRET": "short"}, "DOORBUSTER_JWT_SECRET: must have at least 8 characters"),
+        ({"DOORBUSTER_REDIS_URL": "redis://:::/x"}, "DOORBUSTER_REDIS_URL: "),
         ({"DOORBUSTER_JWKS": "no-such-file"}, "DOORBUSTER_JWKS: is neither a URL nor a file with a key set"),
         ({"DOORBUSTER_SANDBOX": "maybe"}, "DOORBUSTER_SANDBOX: "),
     ],
@@ -233,6 +234,37 @@ def test_a_taken_port_and_a_taken_directory_are_said_plainly(up: Stack, tmp_path
         assert (done.returncode, done.stderr) == (2, f"doorbuster: {said}\n")
 
 
+def test_a_data_directory_that_cannot_be_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / ("x" * 400), Path("/dev/null")):
+        command = [*COMMAND, "up", "--port", "0", "--data-dir", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"doorbuster: cannot keep data in {place}")
+        assert done.stderr.count("\n") == 1
+
+
+def test_up_can_be_stopped_while_it_waits_for_a_server(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "up", "--port", "0", "--data-dir", str(tmp_path / "data")],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "DOORBUSTER_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"},
+        )
+        wait_until(lambda: (tmp_path / "data" / "postgres" / "PG_VERSION").exists(), "it is starting")
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_nobody_else_gets_to_the_embedded_servers(tmp_path: Path) -> None:
+    with stack(tmp_path / "data", "--workers", "1") as running:
+        runtime = Path(json.loads((running.data_dir / "stack.json").read_text())["runtime"])
+        private = [runtime / "postgres", running.data_dir / "redis", running.data_dir / "postgres"]
+        for place in [*private, runtime / "redis.sock", running.data_dir / "stack.json"]:
+            assert place.stat().st_mode & 0o077 == 0, place
+
+
 def test_commands_find_the_running_stack_by_its_data_directory(up: Stack, tmp_path: Path) -> None:
     campaign = tmp_path / "sale.yaml"
     campaign.write_text(
@@ -252,6 +284,11 @@ def test_commands_find_the_running_stack_by_its_data_directory(up: Stack, tmp_pa
     assert "every invariant holds" in up.run("audit", "from-a-file").stdout
     assert up.run("token", "--user", "ann").stdout.count(".") == 2
     assert up.run("dead-letters").stdout == "0 dead letters\n"
+    campaign.write_text(campaign.read_text().replace("2026-01-01T", "2026-02-30T"))
+    assert "is not YAML: day is out of range" in up.run("apply", str(campaign)).stderr
+    campaign.write_text("[" * 5_000)
+    assert up.run("apply", str(campaign)).returncode == 2
+    assert up.run("token", "--user", "a\nb").returncode == 2
     campaign.write_text("id: UPPER\nkind: flash_sale\n")
     wrong = up.run("apply", str(campaign))
     assert wrong.returncode == 2

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import psycopg
 import pytest
@@ -22,6 +22,7 @@ from settlement.worker import Worker
 from tests.settlement.conftest import Shop
 from tests.stack import SECRETS, eventually
 
+Start = Callable[..., subprocess.Popen[bytes]]
 DYING = """
 import os, signal
 from {module} import {name}
@@ -35,14 +36,25 @@ main()
 """
 
 
-def start(
-    role: str, environment: Mapping[str, str], dies_in: tuple[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """A role as a process; `dies_in` names the class whose `done` kills it."""
-    code = "from doorbuster.cli import main; main()"
-    if dies_in is not None:
-        code = DYING.format(module=dies_in[0], name=dies_in[1])
-    return subprocess.Popen([sys.executable, "-c", code, role], env={**os.environ, **SECRETS, **environment})
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a role as a process; `dies_in` names the class whose `done` kills it. None outlives its test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(
+        role: str, environment: Mapping[str, str], dies_in: tuple[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        code = "from doorbuster.cli import main; main()"
+        if dies_in is not None:
+            code = DYING.format(module=dies_in[0], name=dies_in[1])
+        command = [sys.executable, "-c", code, role]
+        started.append(subprocess.Popen(command, env={**os.environ, **SECRETS, **environment}))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -66,7 +78,13 @@ def rows(dsn: str, table: str) -> int:
 @pytest.mark.usefixtures("fresh_queues")
 @pytest.mark.parametrize("through", ["outbox", "rabbit"])
 async def test_a_worker_killed_between_commit_and_ack_leaves_one_order(
-    shop: Shop, redis_server_url: str, amqp_url: str, postgres_dsn: str, book: Book, through: str
+    shop: Shop,
+    redis_server_url: str,
+    amqp_url: str,
+    postgres_dsn: str,
+    book: Book,
+    start: Start,
+    through: str,
 ) -> None:
     environment = {"DOORBUSTER_REDIS_URL": redis_server_url, "DOORBUSTER_POSTGRES_DSN": postgres_dsn}
     relay = None
@@ -112,7 +130,7 @@ async def test_a_queue_that_is_deleted_under_the_relay_loses_nothing(
 
 @pytest.mark.usefixtures("fresh_queues")
 async def test_a_relay_killed_between_confirm_and_acknowledge_leaves_one_order(
-    shop: Shop, redis_server_url: str, amqp_url: str, postgres_dsn: str, book: Book
+    shop: Shop, redis_server_url: str, amqp_url: str, postgres_dsn: str, book: Book, start: Start
 ) -> None:
     environment = {
         "DOORBUSTER_REDIS_URL": redis_server_url,
