@@ -17,7 +17,6 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
     TimeoutError,
 )
@@ -34,9 +33,9 @@ _UNABLE = ("LOADING", "MISCONF", "BUSY", "OOM", "READONLY", "MASTERDOWN", "NOREP
 
 def unable(error: Exception) -> bool:
     """Whether the store, and not our command, is at fault."""
-    if isinstance(error, _AWAY):
-        return True
-    return isinstance(error, ResponseError) and str(error).startswith(_UNABLE)
+    if isinstance(error, ResponseError):
+        return isinstance(error, _AWAY) or str(error).startswith(_UNABLE)
+    return isinstance(error, (*_AWAY, RuntimeError))  # RuntimeError: see Pipe
 
 
 class Pipe:
@@ -78,9 +77,11 @@ class Pipe:
                 for command, _ in batch:
                     pipeline.execute_command(*command)
                 replies = await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError) as error:
-            replies = [error] * len(batch)
-        except BaseException:
+        except Exception as error:
+            # The batch as a whole failed, so its connection did. Not every way to lose one is an OSError:
+            # uvloop raises RuntimeError on a transport that was closed under it.
+            replies = [StoreUnavailable(f"{type(error).__name__}: {error}")] * len(batch)
+        except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
             raise

@@ -8,7 +8,6 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from reservation.ids import ReservationId
 from reservation.kernel import Changes, Configured, Level, Move, Moved, Snapshot, Standing, StoredCampaign
@@ -174,7 +173,7 @@ class _Reading:
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         await self._pipeline.reset()  # type: ignore[no-untyped-call]
-        if isinstance(error, (RedisError, OSError)) and unable(error):
+        if isinstance(error, Exception) and unable(error):
             raise StoreUnavailable(str(error)) from error
 
 
