@@ -107,14 +107,15 @@ class Broker:
             headers=dict(headers or {}),
         )
         try:
-            await self.channel.default_exchange.publish(
-                message, routing_key=queue, mandatory=True, timeout=CONFIRM_SECONDS_MAX
-            )
-        except aio_pika.exceptions.PublishError as error:
-            # The broker has no such queue any more. What it confirms then, it has thrown away.
-            await self._declare()
-            raise BrokerUnavailable(f"{queue} was gone: {error}") from error
-        except AWAY as error:
+            try:
+                await self.channel.default_exchange.publish(
+                    message, routing_key=queue, mandatory=True, timeout=CONFIRM_SECONDS_MAX
+                )
+            except aio_pika.exceptions.PublishError as error:
+                # The broker has no such queue any more. What it confirms then, it has thrown away.
+                await self._declare()
+                raise BrokerUnavailable(f"{queue} was gone: {error}") from error
+        except AWAY as error:  # also while declaring
             raise BrokerUnavailable(str(error)) from error
 
 
