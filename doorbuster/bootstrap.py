@@ -20,13 +20,17 @@ from reservation.administration import Administration
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.desk import Desk
+from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.redis_store import RedisStore, connect_redis
+from reservation.waitlist import Waitlist
 from settlement.audit import Auditor
 from settlement.book import Book
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
+from settlement.notifier import Notifier, Recipient
 from settlement.provider import HttpRefunds
 from settlement.rabbit import Broker, RabbitDeadLetters, RabbitSource
+from settlement.recipients import LogRecipient, WebhookRecipient
 from settlement.refunds import Refunder
 from settlement.relay import Relay
 from settlement.source import OutboxSource, Source
@@ -83,11 +87,14 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
     async with redis_client(settings) as client, book(settings) as the_book:
         store = RedisStore(client)
         catalog = Catalog(store, clock)
+        desk = Desk(store, catalog, clock, the_book)
         yield Parts(
             store=store,
             catalog=catalog,
             clock=clock,
-            desk=Desk(store, catalog, clock, the_book),
+            desk=desk,
+            waitlist=Waitlist(store, catalog, clock, desk),
+            orders=OrderDesk(store, catalog, desk),
             administration=Administration(store, catalog, the_book),
             authenticator=authenticator,
             provider=HostedCheckout(pay_url),
@@ -148,6 +155,19 @@ async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
 
 
 @asynccontextmanager
+async def notifier(settings: Settings) -> AsyncIterator[Notifier]:
+    """Tells the merchant's systems, or the log where no URL is set."""
+    recipient: Recipient = LogRecipient()
+    if settings.notify_url is not None:
+        recipient = WebhookRecipient(settings.notify_url, _needed(settings, "notify_secret"))
+    async with book(settings, connections_max=1) as the_book:
+        try:
+            yield Notifier(the_book, recipient)
+        finally:
+            await recipient.close()
+
+
+@asynccontextmanager
 async def relay(settings: Settings) -> AsyncIterator[Relay]:
     async with redis_client(settings) as client:
         yield Relay(Outbox(client, consumer_name()), Broker(_needed(settings, "amqp_url")))
@@ -155,9 +175,12 @@ async def relay(settings: Settings) -> AsyncIterator[Relay]:
 
 @asynccontextmanager
 async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
-    async with redis_client(settings) as client:
+    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
         store, clock = RedisStore(client), StoreClock()
-        yield Sweeper(Desk(store, Catalog(store, clock), clock))
+        catalog = Catalog(store, clock)
+        desk = Desk(store, catalog, clock, the_book)
+        waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
+        yield Sweeper(store, catalog, desk, waitlist, orders)
 
 
 @asynccontextmanager

@@ -113,9 +113,11 @@ def gateway(
 
 @app.command()
 def worker(metrics_port: MetricsPort = None) -> None:
-    """Settles events into PostgreSQL, and asks for refunds."""
+    """Settles events into PostgreSQL, asks for refunds, and sends notifications."""
     settings = read_settings()
     settings.need("postgres_dsn")
+    if settings.notify_url is not None:
+        settings.need("notify_secret")
     if settings.amqp_url is None:
         settings.need("redis_url")
     from doorbuster.roles import run_worker
@@ -137,9 +139,9 @@ def relay(metrics_port: MetricsPort = None) -> None:
 
 @app.command()
 def sweeper(metrics_port: MetricsPort = None) -> None:
-    """Ends reservations whose deadline has passed."""
+    """Does what time asks for: expires, forfeits, reminds, and serves the waitlist."""
     settings = read_settings()
-    settings.need("redis_url")
+    settings.need("redis_url", "postgres_dsn")
     from doorbuster.roles import run_sweeper
 
     _serve_metrics(metrics_port)

@@ -57,15 +57,21 @@ async def run_gateway(settings: Settings, host: str, port: int) -> None:
 
 async def run_worker(settings: Settings) -> None:
     stop = stop_on_signals()
-    async with bootstrap.worker(settings) as worker, bootstrap.refunder(settings) as refunder:
+    async with (
+        bootstrap.worker(settings) as worker,
+        bootstrap.refunder(settings) as refunder,
+        bootstrap.notifier(settings) as notifier,
+    ):
         if refunder is None:
             _log.warning("no_refunds", reason="neither DOORBUSTER_REFUND_URL nor the sandbox is set")
+        if settings.notify_url is None:
+            _log.info("notifications_go_to_the_log", reason="DOORBUSTER_NOTIFY_URL is not set")
 
         async def settle() -> None:
             await worker.open()
             await worker.run()
 
-        await until(stop, settle(), *([refunder.run()] if refunder else []))
+        await until(stop, settle(), notifier.run(), *([refunder.run()] if refunder else []))
         await _leave(worker.close())
 
 
@@ -84,7 +90,7 @@ async def run_relay(settings: Settings) -> None:
 async def run_sweeper(settings: Settings) -> None:
     stop = stop_on_signals()
     async with bootstrap.sweeper(settings) as sweeper:
-        await until(stop, sweeper.run())
+        await until(stop, *sweeper.loops())
 
 
 async def _leave(closing: Coroutine[Any, Any, None]) -> None:

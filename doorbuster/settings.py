@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     """The provider's page for a payment, with {payment_id} in it."""
     refund_url: Annotated[str, _url("http", "https")] | None = None
     """Where the provider takes refunds."""
+    notify_url: Annotated[str, _url("http", "https")] | None = None
+    """Where the merchant's systems take notifications."""
+    notify_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
 
     def need(self, *names: str) -> None:
         """Raises SettingsError for the first of these that is not set."""

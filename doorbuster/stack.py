@@ -95,23 +95,36 @@ def _read_private(path: Path) -> dict[str, Any]:
 
 
 def _write_private(path: Path, found: Any) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    # Beside it, then in its place: secrets are never half written.
+    beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(found, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
 
 
 def with_secrets(settings: Settings, data_dir: Path) -> Settings:
     """The settings, with random secrets where none are given; the same ones at every start."""
-    kept = _read_private(data_dir / _SECRETS)
-    if not kept:
-        kept = {
-            "jwt_secret": secrets.token_urlsafe(48),
-            "service_key": f"dbk_{secrets.token_urlsafe(32)}",
-            "psp_secret": "whsec_" + b64encode(secrets.token_bytes(32)).decode(),
-        }
+    found = _read_private(data_dir / _SECRETS)
+    # What was made by an older version lacks what has been added since.
+    kept = {
+        "jwt_secret": secrets.token_urlsafe(48),
+        "service_key": f"dbk_{secrets.token_urlsafe(32)}",
+        "psp_secret": _webhook_secret(),
+        "notify_secret": _webhook_secret(),
+        **found,
+    }
+    if kept != found:
         _write_private(data_dir / _SECRETS, kept)
     if settings.jwks is not None:
         kept.pop("jwt_secret", None)
     return read_settings(**{**kept, **settings.model_dump(exclude_none=True)})
+
+
+def _webhook_secret() -> str:
+    return "whsec_" + b64encode(secrets.token_bytes(32)).decode()
 
 
 def role_program(

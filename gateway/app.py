@@ -13,19 +13,25 @@ from gateway.auth import Authenticator
 from gateway.campaigns import Shop
 from gateway.endpoint import Admission, Handler, endpoint
 from gateway.operators import Operators
+from gateway.orders import Orders
 from gateway.payments import Payments
 from gateway.problems import Problem
 from gateway.provider import CheckoutProvider
+from gateway.quotes import Quotes
+from gateway.rankings import Rankings
 from gateway.reservations import Reservations
 from gateway.sandbox import Sandbox
+from gateway.waitlists import Waitlists
 from gateway.webhook import WebhookVerifier
 from reservation.administration import Administration
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.desk import Desk
 from reservation.kernel import Store
+from reservation.order_desk import OrderDesk
 from reservation.outbox import Backlog
 from reservation.tasks import end
+from reservation.waitlist import Waitlist
 
 ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 
@@ -38,6 +44,8 @@ class Parts:
     catalog: Catalog
     clock: StoreClock
     desk: Desk
+    waitlist: Waitlist
+    orders: OrderDesk
     administration: Administration
     authenticator: Authenticator
     provider: CheckoutProvider
@@ -55,6 +63,10 @@ def build(parts: Parts) -> web.Application:
     shop = Shop(parts.store, parts.catalog, parts.clock)
     reservations = Reservations(parts.desk, parts.catalog, parts.authenticator)
     payments = Payments(parts.desk, parts.authenticator, parts.provider, parts.verifier)
+    quotes = Quotes(parts.desk, parts.authenticator)
+    waitlists = Waitlists(parts.waitlist, parts.authenticator)
+    rankings = Rankings(parts.store, parts.catalog, parts.authenticator)
+    orders = Orders(parts.orders, parts.desk, reservations, parts.authenticator)
     admin = Admin(parts.administration, parts.catalog, shop, parts.authenticator, parts.audit)
     admission = Admission()
     operators = Operators(parts.store, parts.catalog, parts.clock, parts.backlog, parts.checks, admission)
@@ -66,11 +78,21 @@ def build(parts: Parts) -> web.Application:
         ("POST", "/v1/campaigns/{campaign}/actions", admin.act),
         ("POST", "/v1/campaigns/{campaign}/offers/{sku}/stock", admin.restock),
         ("GET", "/v1/campaigns/{campaign}/audit", admin.audit),
+        ("POST", "/v1/campaigns/{campaign}/quote", quotes.quote),
+        ("POST", "/v1/campaigns/{campaign}/waitlist", waitlists.join),
+        ("GET", "/v1/campaigns/{campaign}/waitlist", waitlists.get),
+        ("DELETE", "/v1/campaigns/{campaign}/waitlist", waitlists.leave),
+        ("GET", "/v1/campaigns/{campaign}/rankings/buyers", rankings.buyers),
         ("GET", "/v1/reservations", reservations.list),
         ("GET", "/v1/reservations/{reservation}", reservations.get),
+        ("PATCH", "/v1/reservations/{reservation}", reservations.amend),
         ("DELETE", "/v1/reservations/{reservation}", reservations.cancel),
         ("POST", "/v1/reservations/{reservation}/payments", payments.request),
         ("POST", "/v1/payments/webhook", payments.webhook),
+        ("POST", "/v1/orders", orders.report),
+        ("GET", "/v1/orders/{order}", orders.get),
+        ("POST", "/v1/orders/{order}/cancel", orders.cancel),
+        ("POST", "/v1/orders/{order}/payments", orders.pay),
         ("GET", "/healthz", operators.healthz),
         ("GET", "/readyz", operators.readyz),
         ("GET", "/metrics", operators.metrics),

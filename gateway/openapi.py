@@ -9,13 +9,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.admin import ActionBody, StockBody
+from gateway.orders import OrderPaymentBody
 from gateway.payments import NoticeBody, PaymentBody
 from gateway.problems import CODES
-from gateway.reservations import PAGE, PAGE_MAX, ReserveBody
+from gateway.quotes import QuoteBody
+from gateway.rankings import TOP
+from gateway.reservations import PAGE, PAGE_MAX, AmendBody, ReserveBody
 from gateway.sandbox import RefundBody, SandboxBody
 from reservation.campaign import Phase
 from reservation.ids import Stage
 from reservation.kinds import KINDS
+from reservation.main_order import OrderState, ReportedOrder
 from reservation.record import PaymentStatus, State
 
 Schema = dict[str, Any]
@@ -29,7 +33,7 @@ _COUNT: Schema = {"type": "integer"}
 def describe() -> Schema:
     """The OpenAPI 3.1 document."""
     bodies: list[type[BaseModel]] = [ReserveBody, PaymentBody, NoticeBody, ActionBody, StockBody]
-    bodies += [SandboxBody, RefundBody]
+    bodies += [AmendBody, QuoteBody, ReportedOrder, OrderPaymentBody, SandboxBody, RefundBody]
     bodies += [kind.document for kind in KINDS.values()]
     _, found = models_json_schema([(body, "validation") for body in bodies], ref_template=_REF + "{model}")
     documents = [{"$ref": _REF + kind.document.__name__} for kind in KINDS.values()]
@@ -78,6 +82,11 @@ def _answers() -> dict[str, Schema]:
             "balance": _AMOUNT,
         }
     )
+    line = _object(
+        {"sku": _TEXT, "quantity": _COUNT, "gift": {"type": "boolean"}, "main_order_id": _TEXT},
+        optional=("gift", "main_order_id"),
+    )
+    rank = _object({"rank": _COUNT, "user": _TEXT, "amount": _AMOUNT})
     due = _object({"stage": _enum(Stage), "amount": _AMOUNT, "currency": _TEXT, "by": _INSTANT})
     shown = {
         "phase": _enum(Phase),
@@ -110,8 +119,56 @@ def _answers() -> dict[str, Schema]:
                 "version": _COUNT,
                 "due": {"oneOf": [due, {"type": "null"}]},
                 "price": price,
+                "lines": {**_array(line), "description": "Of a bundle, or with gifts: what is shipped."},
+                "order_id": {**_TEXT, "description": "The main order that a trade-in belongs to."},
                 "created_at": _INSTANT,
                 "updated_at": _INSTANT,
+            },
+            optional=("lines", "order_id"),
+        ),
+        "Quote": _object(
+            {
+                "campaign": _TEXT,
+                **{name: schema for name, schema in price["properties"].items() if name != "unit"},
+                "unit": {"oneOf": [_AMOUNT, {"type": "null"}]},
+                "lines": _array(_object({"sku": _TEXT, "quantity": _COUNT, "price": price})),
+                "sku": _TEXT,
+                "quantity": _COUNT,
+                "price": price,
+            },
+            optional=("sku", "quantity", "price"),
+        ),
+        "Place": _object({"sku": _TEXT, "quantity": _COUNT, "position": _COUNT, "state": _enum(["waiting"])}),
+        "Ranking": _object(
+            {
+                "campaign": _TEXT,
+                "currency": _TEXT,
+                "final": {"type": "boolean", "description": "The campaign is over: this stands."},
+                "entries": _array(rank),
+                "me": {"oneOf": [rank, {"type": "null"}]},
+            }
+        ),
+        "MainOrder": _object(
+            {
+                "order_id": _TEXT,
+                "user": {"type": ["string", "null"]},
+                "state": _enum(OrderState),
+                "lines": _array(
+                    _object({"sku": _TEXT, "category": {"type": ["string", "null"]}, "amount": _AMOUNT})
+                ),
+                "paid_at": {"oneOf": [_INSTANT, {"type": "null"}]},
+                "entitlements": _array(_object({"campaign": _TEXT, "granted": _COUNT, "used": _COUNT})),
+                "trade_ins": _array(
+                    _object(
+                        {
+                            "id": _TEXT,
+                            "campaign": _TEXT,
+                            "sku": _TEXT,
+                            "quantity": _COUNT,
+                            "state": _enum(State),
+                        }
+                    )
+                ),
             }
         ),
         "Payment": _object(
@@ -147,9 +204,10 @@ def _answers() -> dict[str, Schema]:
                 "code": _enum(CODES),
                 "retry_after_s": _COUNT,
                 "opens_at": _INSTANT,
+                "reason": {**_TEXT, "description": "Why, where the code leaves several ways open."},
                 "errors": _array(_object({"path": _TEXT, "message": _TEXT})),
             },
-            optional=("retry_after_s", "opens_at", "errors"),
+            optional=("retry_after_s", "opens_at", "reason", "errors"),
         ),
     }
 
@@ -208,7 +266,7 @@ def _ref(name: str) -> Schema:
 
 
 def _paths() -> Schema:
-    campaign, reservation = (_in_path("campaign"),), (_in_path("reservation"),)
+    campaign, reservation, order = ((_in_path(name),) for name in ("campaign", "reservation", "order"))
     key = {
         "name": "Idempotency-Key",
         "in": "header",
@@ -261,6 +319,56 @@ def _paths() -> Schema:
                 parameters=(*campaign, key),
             )
         },
+        "/v1/campaigns/{campaign}/quote": {
+            "post": _operation(
+                "What a basket would cost; each line as a reservation of it would.",
+                {200: _ref("Quote")},
+                problems="campaign_not_found offer_not_found",
+                who="user",
+                body="QuoteBody",
+                parameters=campaign,
+            )
+        },
+        "/v1/campaigns/{campaign}/waitlist": {
+            "post": _operation(
+                "Stand in line for what is sold out. Again is harmless; another quantity is another place.",
+                {201: _ref("Place")},
+                problems="campaign_not_found offer_not_found ended not_started paused not_eligible "
+                "quota_exceeded sold_out wrong_state",
+                who="user",
+                body="ReserveBody",
+                parameters=campaign,
+            ),
+            "get": _operation(
+                "One's own places in this campaign's queues.",
+                {200: _object({"places": _array(_ref("Place"))})},
+                problems="campaign_not_found",
+                who="user",
+                parameters=campaign,
+            ),
+            "delete": _operation(
+                "Give one's place up; again is harmless.",
+                {200: plain},
+                problems="campaign_not_found",
+                who="user",
+                parameters=(*campaign, _in_query("sku", _TEXT, "For this SKU; without it, all places.")),
+            ),
+        },
+        "/v1/campaigns/{campaign}/rankings/buyers": {
+            "get": _operation(
+                "Who spends most. With a user's token, also one's own place.",
+                {200: _ref("Ranking")},
+                problems="campaign_not_found invalid_request unauthenticated forbidden",
+                parameters=(
+                    *campaign,
+                    _in_query(
+                        "limit",
+                        {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": TOP},
+                        "How many.",
+                    ),
+                ),
+            )
+        },
         "/v1/campaigns/{campaign}/actions": {
             "post": _operation(
                 "Pause, resume or close a campaign.",
@@ -311,6 +419,14 @@ def _paths() -> Schema:
                 who="user",
                 parameters=reservation,
             ),
+            "patch": _operation(
+                "Change the quantity, where the campaign's rules allow it.",
+                {200: _ref("Reservation")},
+                problems=f"{own} offer_not_found ended paused wrong_state quota_exceeded sold_out",
+                who="user",
+                body="AmendBody",
+                parameters=reservation,
+            ),
             "delete": _operation(
                 "Cancel; again is harmless.",
                 {200: _ref("Reservation")},
@@ -336,6 +452,43 @@ def _paths() -> Schema:
                 problems="unauthenticated payment_not_found payment_mismatch malformed_json",
                 body="NoticeBody",
                 parameters=signed,
+            )
+        },
+        "/v1/orders": {
+            "post": _operation(
+                "Report a paid main order, or what is left of one: it grants trade-in entitlements.",
+                {200: _ref("MainOrder"), 201: _ref("MainOrder")},
+                problems="idempotency_mismatch",
+                who="service",
+                body="ReportedOrder",
+            )
+        },
+        "/v1/orders/{order}": {
+            "get": _operation(
+                "A main order, what it entitles to, and what was made of that.",
+                {200: _ref("MainOrder")},
+                problems="order_not_found",
+                who="service",
+                parameters=order,
+            )
+        },
+        "/v1/orders/{order}/cancel": {
+            "post": _operation(
+                "Take its entitlements and trade-ins back; again, or before the order, is harmless.",
+                {200: _ref("MainOrder")},
+                problems="order_not_found",
+                who="service",
+                parameters=order,
+            )
+        },
+        "/v1/orders/{order}/payments": {
+            "post": _operation(
+                "A trade-in was paid for with the main order.",
+                {200: _ref("Reservation")},
+                problems=f"order_not_found {own} wrong_state",
+                who="service",
+                body="OrderPaymentBody",
+                parameters=order,
             )
         },
         "/sandbox/payments/{payment}": {

@@ -17,7 +17,7 @@ from gateway.webhook import WebhookVerifier
 from reservation.campaign import Document
 from reservation.desk import Desk, Taken
 from reservation.ids import PaymentId, Stage
-from reservation.lifecycle import Notice, NoticeType
+from reservation.lifecycle import Notice, NoticeType, payment_of
 from reservation.text import is_printable
 from reservation.validation import Invalid, parse
 
@@ -41,6 +41,8 @@ class NoticeData(_Lenient):
     amount: int
     currency: str
     provider_ref: str = Field(min_length=1, max_length=REF_CHARS_MAX)
+    refund_id: str | None = None
+    """Which of the payment's refunds; without it, one of this amount."""
 
 
 class NoticeBody(_Lenient):
@@ -71,8 +73,10 @@ class Payments:
         found = reservation_id(request)
         body = await read_document(request, PaymentBody)
         reservation = granted(await self._desk.request_payment(found, user.id, body.stage))
-        pay_url = self._provider.pay_url(reservation.payment_id(body.stage))
-        return json_response(payment_view(reservation, body.stage, pay_url))
+        payment = payment_of(reservation, body.stage)
+        assert payment is not None  # noqa: S101  (it has just been asked for)
+        pay_url = self._provider.pay_url(reservation.payment_id(payment.name))
+        return json_response(payment_view(reservation, payment, pay_url))
 
     async def webhook(self, request: web.Request) -> web.Response:
         raw = await read_body(request)
@@ -101,5 +105,9 @@ def _notice(found: object) -> tuple[PaymentId | None, Notice]:
     if not is_printable(data.provider_ref, REF_CHARS_MAX) or not is_printable(data.currency, 3):
         raise Problem("malformed_json", "provider_ref and currency must be printable.")
     payment_id = PaymentId.parse(data.payment_id)
-    stage = payment_id.stage if payment_id else Stage.FULL
-    return payment_id, Notice(body.type, stage, data.amount, data.currency, data.provider_ref)
+    if payment_id is None:
+        return None, Notice(body.type, "", data.amount, data.currency, data.provider_ref)
+    refund = data.refund_id.removeprefix(f"{payment_id.reservation}.") if data.refund_id else None
+    return payment_id, Notice(
+        body.type, payment_id.name, data.amount, data.currency, data.provider_ref, refund
+    )

@@ -22,6 +22,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "campaign_not_found": (404, "No such campaign"),
     "offer_not_found": (404, "No such offer"),
     "reservation_not_found": (404, "No such reservation"),
+    "order_not_found": (404, "No such order"),
     "payment_not_found": (404, "No such payment"),
     "method_not_allowed": (405, "Not with this method"),
     "request_timeout": (408, "The request took too long to arrive"),
@@ -56,6 +57,7 @@ class Problem(Exception):
         errors: Sequence[FieldError] = (),
         opens_at_ms: int | None = None,
         retry_after_s: int | None = None,
+        reason: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -65,6 +67,7 @@ class Problem(Exception):
         self.errors = errors
         self.opens_at_ms = opens_at_ms
         self.retry_after_s = _RETRY_AFTER_S.get(code) if retry_after_s is None else retry_after_s
+        self.reason = reason
         self.headers = dict(headers or {})
 
     @classmethod
@@ -74,6 +77,7 @@ class Problem(Exception):
             refusal.detail,
             opens_at_ms=refusal.opens_at_ms,
             retry_after_s=refusal.retry_after_s,
+            reason=refusal.reason,
         )
 
     def response(self) -> web.Response:
@@ -90,6 +94,8 @@ class Problem(Exception):
             headers["Retry-After"] = str(self.retry_after_s)
         if self.opens_at_ms is not None:
             body["opens_at"] = rfc3339(self.opens_at_ms)
+        if self.reason is not None:
+            body["reason"] = self.reason
         if self.errors:
             body["errors"] = [{"path": e.path, "message": e.message} for e in self.errors]
         if self.status == 401:

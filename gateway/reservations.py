@@ -17,7 +17,9 @@ from reservation.campaign import Document, Text
 from reservation.catalog import Catalog
 from reservation.desk import Desk, Request
 from reservation.ids import ReservationId
+from reservation.main_order import OrderId
 from reservation.outcomes import Outcome, Refusal, StoreUnavailable
+from reservation.record import Reservation
 
 QUANTITY_MAX = 1_000_000
 KEY_CHARS_MAX = 255
@@ -25,11 +27,22 @@ PAGE_MAX = 100
 PAGE = 50
 
 
+Quantity = Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
+
+
 class ReserveBody(Document):
-    """What a shopper sends to reserve."""
+    """What a shopper sends to reserve, or to stand in line."""
 
     sku: Text
-    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX)] = 1
+    quantity: Quantity = 1
+    order_id: OrderId | None = None
+    """The main order that a trade-in belongs to."""
+
+
+class AmendBody(Document):
+    """What a shopper sends to change a reservation."""
+
+    quantity: Quantity
 
 
 class Reservations:
@@ -46,7 +59,7 @@ class Reservations:
         key = _idempotency_key(request)
         campaign_id = request.match_info["campaign"]
         body = await read_document(request, ReserveBody)
-        wanted = Request(body.sku, body.quantity)
+        wanted = Request(body.sku, body.quantity, body.order_id)
         try:
             answer = await self._desk.reserve(campaign_id, user.id, user.tier, key, wanted)
         except StoreUnavailable:
@@ -62,22 +75,32 @@ class Reservations:
         headers = {"Location": f"/v1/reservations/{answer.reservation.id}"}
         if answer.replayed:
             headers["Idempotent-Replayed"] = "true"
-        return json_response(reservation_view(answer.reservation), status=201, headers=headers)
+        return json_response(await self.view(answer.reservation), status=201, headers=headers)
+
+    async def view(self, reservation: Reservation) -> dict[str, Any]:
+        """The reservation as its user sees it."""
+        return reservation_view(reservation, await self._catalog.get(reservation.id.campaign))
 
     async def get(self, request: web.Request) -> web.Response:
         user = await self._authenticator.user(request)
-        return json_response(
-            reservation_view(granted(await self._desk.read(reservation_id(request), user.id)))
-        )
+        reservation = granted(await self._desk.read(reservation_id(request), user.id))
+        return json_response(await self.view(reservation))
+
+    async def amend(self, request: web.Request) -> web.Response:
+        user = await self._authenticator.user(request)
+        found = reservation_id(request)
+        body = await read_document(request, AmendBody)
+        reservation = granted(await self._desk.amend(found, user.id, body.quantity))
+        return json_response(await self.view(reservation))
 
     async def cancel(self, request: web.Request) -> web.Response:
         user = await self._authenticator.user(request)
         reservation = granted(await self._desk.cancel(reservation_id(request), user.id))
-        return json_response(reservation_view(reservation))
+        return json_response(await self.view(reservation))
 
     async def list(self, request: web.Request) -> web.Response:
         user = await self._authenticator.user(request)
-        limit = _limit(request.query.get("limit"))
+        limit = page_limit(request.query.get("limit"), PAGE)
         found = await self._desk.list_of(user.id, request.query.get("campaign"))
         after = request.query.get("after")
         if after is not None:
@@ -89,7 +112,7 @@ class Reservations:
         page = found[:limit]
         return json_response(
             {
-                "reservations": [reservation_view(one) for one in page],
+                "reservations": [await self.view(one) for one in page],
                 "next": str(page[-1].id) if len(found) > len(page) else None,
             }
         )
@@ -125,9 +148,10 @@ def _idempotency_key(request: web.Request) -> str:
     return key
 
 
-def _limit(text: str | None) -> int:
+def page_limit(text: str | None, default: int) -> int:
+    """The page size that a query asks for. Raises Invalid."""
     if text is None:
-        return PAGE
+        return default
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= PAGE_MAX):
         raise invalid("limit", f"must be a number from 1 to {PAGE_MAX}")
     return int(text)

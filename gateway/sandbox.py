@@ -56,7 +56,7 @@ class Sandbox:
     async def pay(self, request: web.Request) -> web.Response:
         body = await read_document(request, SandboxBody)
         payment_id, reservation = await self._payment(request.match_info["payment"])
-        payment = reservation.facts.payments[payment_id.stage]
+        payment = reservation.facts.payments[payment_id.name]
         notice = NoticeType(f"payment.{body.outcome}")
         return await self._deliver(notice, payment_id, payment.amount, reservation.facts.price.currency)
 
@@ -65,7 +65,9 @@ class Sandbox:
         self._verifier.verify(request.headers, raw)
         body = parse(RefundBody, decode_json(raw))
         payment_id, _ = await self._payment(body.payment_id)
-        return await self._deliver(NoticeType.REFUND_SUCCEEDED, payment_id, body.amount, body.currency)
+        return await self._deliver(
+            NoticeType.REFUND_SUCCEEDED, payment_id, body.amount, body.currency, body.refund_id
+        )
 
     async def close(self, _: object = None) -> None:
         if self._session is not None:
@@ -79,22 +81,24 @@ class Sandbox:
         return payment_id, reservation
 
     async def _deliver(
-        self, notice: NoticeType, payment_id: PaymentId, amount: int, currency: str
+        self,
+        notice: NoticeType,
+        payment_id: PaymentId,
+        amount: int,
+        currency: str,
+        refund_id: str | None = None,
     ) -> web.Response:
-        body = orjson.dumps(
-            {
-                "type": notice,
-                "timestamp": rfc3339(self._clock.now_ms()),
-                "data": {
-                    "payment_id": str(payment_id),
-                    "amount": amount,
-                    "currency": currency,
-                    "provider_ref": f"sandbox:{payment_id}",
-                },
-            }
-        ).decode()
+        data = {
+            "payment_id": str(payment_id),
+            "amount": amount,
+            "currency": currency,
+            "provider_ref": f"sandbox:{payment_id}",
+            "refund_id": refund_id,
+        }
+        timestamp = rfc3339(self._clock.now_ms())
+        body = orjson.dumps({"type": notice, "timestamp": timestamp, "data": data}).decode()
         # The same event has the same id, however often it is delivered.
-        headers = self._verifier.sign(f"{payment_id}/{notice}", body)
+        headers = self._verifier.sign(f"{refund_id or payment_id}/{notice}", body)
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=_DELIVERY_SECONDS_MAX)
             self._session = aiohttp.ClientSession(timeout=timeout)

@@ -1,14 +1,16 @@
-"""How campaigns, reservations and payments look on the wire."""
+"""How campaigns, reservations, payments and main orders look on the wire."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from reservation.campaign import Campaign, rfc3339, stock_counter
-from reservation.ids import Stage
 from reservation.kernel import Standing
-from reservation.kinds import KINDS
-from reservation.record import Reservation
+from reservation.lifecycle import due, due_by_ms
+from reservation.main_order import MainOrder
+from reservation.order_desk import Granted
+from reservation.record import Payment, Reservation
 
 
 def campaign_view(campaign: Campaign, standing: Standing, now_ms: int) -> dict[str, Any]:
@@ -28,38 +30,74 @@ def stock_counters(campaign: Campaign) -> list[str]:
     return [stock_counter(sku) for sku in campaign.offers]
 
 
-def reservation_view(reservation: Reservation) -> dict[str, Any]:
-    price = reservation.facts.price
-    due = KINDS[reservation.facts.kind].due(reservation)
-    return {
+def reservation_view(reservation: Reservation, campaign: Campaign | None) -> dict[str, Any]:
+    """The reservation; its campaign says by when a balance is due."""
+    facts = reservation.facts
+    owed = due(reservation)
+    view = {
         "id": str(reservation.id),
         "campaign": reservation.id.campaign,
-        "kind": reservation.facts.kind,
+        "kind": facts.kind,
         "sku": reservation.sku,
         "quantity": reservation.quantity,
         "user": reservation.user,
         "state": reservation.state,
         "version": reservation.version,
-        "due": due
+        "due": owed
         and {
-            "stage": due[0],
-            "amount": due[1],
-            "currency": price.currency,
-            "by": rfc3339(reservation.deadline_ms),
+            "stage": owed.stage,
+            "amount": owed.amount,
+            "currency": facts.price.currency,
+            "by": rfc3339(due_by_ms(reservation, campaign)),
         },
-        "price": price.to_json(),
+        "price": facts.price.to_json(),
         "created_at": rfc3339(reservation.created_at_ms),
         "updated_at": rfc3339(reservation.updated_at_ms),
     }
+    if len(reservation.lines) > 1 or facts.items:
+        view["lines"] = reservation.lines  # a bundle, or gifts: more than the sku says
+    if facts.order_id is not None:
+        view["order_id"] = facts.order_id
+    return view
 
 
-def payment_view(reservation: Reservation, stage: Stage, pay_url: str | None) -> dict[str, Any]:
-    payment = reservation.facts.payments[stage]
+def payment_view(reservation: Reservation, payment: Payment, pay_url: str | None) -> dict[str, Any]:
     return {
-        "payment_id": str(reservation.payment_id(stage)),
-        "stage": stage,
+        "payment_id": str(reservation.payment_id(payment.name)),
+        "stage": payment.stage,
         "amount": payment.amount,
         "currency": reservation.facts.price.currency,
         "pay_url": pay_url,
         "status": payment.status,
     }
+
+
+def order_view(
+    order: MainOrder, granted: Sequence[Granted], trade_ins: Sequence[Reservation]
+) -> dict[str, Any]:
+    """A main order, what it entitles to, and what was made of that."""
+    return {
+        "order_id": order.id,
+        "user": order.user,
+        "state": order.state,
+        "lines": [line._asdict() for line in order.lines],
+        "paid_at": rfc3339(order.paid_at_ms) if order.user is not None else None,
+        "entitlements": [
+            {"campaign": one.campaign, "granted": one.granted, "used": one.used} for one in granted
+        ],
+        "trade_ins": [
+            {
+                "id": str(one.id),
+                "campaign": one.id.campaign,
+                "sku": one.sku,
+                "quantity": one.quantity,
+                "state": one.state,
+            }
+            for one in trade_ins
+        ],
+    }
+
+
+def masked(user: str) -> str:
+    """A user id as others see it."""
+    return f"{user[0]}***{user[-1] if len(user) > 3 else ''}"

@@ -10,6 +10,7 @@ import orjson
 
 from reservation.campaign import UNITS_MAX, Campaign, CampaignDocument, Status, stock_counter
 from reservation.catalog import Catalog, parse_campaign
+from reservation.desk import no_campaign
 from reservation.kernel import Store
 from reservation.outcomes import ConfigureOutcome, Contended, Outcome, Refusal, StoreUnavailable
 from reservation.validation import FieldError, Invalid
@@ -78,7 +79,7 @@ class Administration:
             for _ in range(_ATTEMPTS_MAX):
                 campaign = await self._catalog.load(campaign_id)
                 if campaign is None:
-                    return _no_campaign(campaign_id)
+                    return no_campaign(campaign_id)
                 status = _STATUS[action]
                 if campaign.status is status:
                     return campaign
@@ -95,7 +96,7 @@ class Administration:
             for _ in range(_ATTEMPTS_MAX):
                 campaign = await self._catalog.load(campaign_id)
                 if campaign is None:
-                    return _no_campaign(campaign_id)
+                    return no_campaign(campaign_id)
                 offer = campaign.offers.get(sku)
                 if offer is None:
                     return Refusal(Outcome.OFFER_NOT_FOUND, f"The campaign has no offer {sku}.")
@@ -127,12 +128,14 @@ class Administration:
         if campaign is not None:
             gone = campaign.offers.keys() - offers.keys()
             caps |= {stock_counter(sku): 0 for sku in gone}
+        changed = Campaign(document, 0, status, 0)
         configured = await self._store.configure(
             document.id,
             campaign.revision if campaign else 0,
             status,
             orjson.dumps(document.to_json()),
             caps,
+            changed.ends_at_ms,
         )
         if configured.outcome is ConfigureOutcome.CONFLICT:
             return None
@@ -145,10 +148,6 @@ class Administration:
 
 
 _STATUS = {Action.PAUSE: Status.PAUSED, Action.RESUME: Status.RUNNING, Action.CLOSE: Status.CLOSED}
-
-
-def _no_campaign(campaign_id: str) -> Refusal:
-    return Refusal(Outcome.CAMPAIGN_NOT_FOUND, f"There is no campaign {campaign_id}.")
 
 
 def _refuse_fixed(campaign: Campaign, document: CampaignDocument) -> None:

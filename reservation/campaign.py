@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,8 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]
 MONEY_MAX = 10**12
 UNITS_MAX = 10**9
 OFFERS_MAX = 1_000
+STEPS_MAX = 20
+ITEMS_MAX = 50
 HOLD_SECONDS_MAX = 7 * 24 * 3600
 
 
@@ -80,6 +82,7 @@ Instant = Annotated[
 ]
 Money = Annotated[int, Field(ge=1, le=MONEY_MAX)]
 Units = Annotated[int, Field(ge=1, le=UNITS_MAX)]
+Tiers = Annotated[list[Text], Field(min_length=1, max_length=100)]
 
 
 class Document(BaseModel):
@@ -88,8 +91,15 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Item(Document):
+    """A part of a bundle: so many of a SKU in each unit."""
+
+    sku: Sku
+    quantity: Annotated[int, Field(ge=1, le=1_000)] = 1
+
+
 class Offer(Document):
-    """One SKU inside a campaign."""
+    """One SKU inside a campaign, or a bundle of several sold as one."""
 
     sku: Sku
     title: Text | None = None
@@ -97,6 +107,35 @@ class Offer(Document):
     list_price: Money | None = None
     stock: Annotated[int, Field(ge=0, le=UNITS_MAX)]
     per_user: Units | None = None
+    items: Annotated[list[Item], Field(min_length=1, max_length=ITEMS_MAX)] | None = None
+
+    @model_validator(mode="after")
+    def _items_once(self) -> Self:
+        skus = [item.sku for item in self.items or ()]
+        if len(set(skus)) < len(skus):
+            raise ValueError("an SKU may stand in a bundle once")
+        return self
+
+
+class SpendAndSave(Document):
+    """满减: who spends so much saves so much, in minor units."""
+
+    spend: Money
+    save: Money
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if self.save >= self.spend:
+            raise ValueError("save must be less than spend")
+        return self
+
+
+class BalanceWindow(NamedTuple):
+    """When the balance of a presale may be paid, and how long before its end who has not is reminded."""
+
+    opens_at_ms: int
+    closes_at_ms: int
+    reminders_ms: tuple[int, ...]
 
 
 class Status(StrEnum):
@@ -131,11 +170,15 @@ class CampaignDocument(Document):
     closes_at: Instant
     hold_seconds: Annotated[int, Field(ge=1, le=HOLD_SECONDS_MAX)] = 900
     per_user: Units | None = None
-    tiers: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    tiers: Tiers | None = None
+    spend_and_save: Annotated[list[SpendAndSave], Field(min_length=1, max_length=STEPS_MAX)] | None = None
+    waitlist: bool | None = None
+    """Whether one may stand in line for what is sold out; so unless it is said that not."""
+    waitlist_hold_seconds: Annotated[int, Field(ge=1, le=HOLD_SECONDS_MAX)] | None = None
     offers: Annotated[list[Any], Field(min_length=1, max_length=OFFERS_MAX)]
 
     @model_validator(mode="after")
-    def _consistent(self) -> CampaignDocument:
+    def _consistent(self) -> Self:
         if self.warm_up_at is not None and self.warm_up_at > self.opens_at:
             raise ValueError("warm_up_at must not be after opens_at")
         if self.opens_at >= self.closes_at:
@@ -145,6 +188,14 @@ class CampaignDocument(Document):
         if twice:
             raise ValueError(f"an SKU may stand in a campaign once: {', '.join(twice)}")
         return self
+
+    def balance_window(self) -> BalanceWindow | None:
+        """For kinds that are paid in two parts."""
+        return None
+
+    def keeps_deposits(self) -> bool:
+        """Whether who gives up what a deposit was paid for loses the deposit."""
+        return False
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_none=True)
@@ -164,15 +215,27 @@ class Campaign:
         self.closes_at_ms = ms_of(document.closes_at)
         self.warm_up_at_ms = ms_of(document.warm_up_at) if document.warm_up_at else None
         self.hold_ms = document.hold_seconds * 1000
+        self.waitlist_hold_ms = (document.waitlist_hold_seconds or document.hold_seconds) * 1000
+        self.balance = document.balance_window()
         self.tiers = frozenset(document.tiers) if document.tiers else None
         self.offers: dict[str, Offer] = {offer.sku: offer for offer in document.offers}
 
+    @property
+    def ends_at_ms(self) -> int:
+        """When its last payment is due: from then on the campaign is over for everybody."""
+        return self.balance.closes_at_ms if self.balance else self.closes_at_ms + self.hold_ms
+
     def phase(self, now_ms: int) -> Phase:
         """The phase at an instant of the store's clock."""
-        if self.status is Status.CLOSED or now_ms >= self.closes_at_ms:
+        closes_at_ms = self.balance.closes_at_ms if self.balance else self.closes_at_ms
+        if self.status is Status.CLOSED or now_ms >= closes_at_ms:
             return Phase.CLOSED
         if self.status is Status.PAUSED:
             return Phase.PAUSED
+        if self.balance and now_ms >= self.balance.opens_at_ms:
+            return Phase.BALANCE
+        if now_ms >= self.closes_at_ms:
+            return Phase.BETWEEN
         if now_ms >= self.opens_at_ms:
             return Phase.OPEN
         if self.warm_up_at_ms is not None and now_ms >= self.warm_up_at_ms:

@@ -6,7 +6,7 @@ first, it reads and decides again. Nothing here knows HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -15,15 +15,18 @@ from typing import Protocol
 import orjson
 
 from reservation import lifecycle
-from reservation.campaign import Campaign
+from reservation.campaign import Campaign, Offer, stock_counter
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.ids import PaymentId, ReservationId, Stage
 from reservation.kernel import INDEX_IDS_MAX, Gate, Move, Store
 from reservation.kinds import KINDS
-from reservation.lifecycle import Decision, Event, Notice, Steps, Unchanged
+from reservation.kinds.kind import Kind
+from reservation.lifecycle import Decision, Event, Notice, NoticeType, Steps, Unchanged
+from reservation.order_book import OrderBook
 from reservation.outcomes import Contended, Outcome, Refusal, StoreUnavailable
-from reservation.record import Facts, Reservation, State
+from reservation.record import Facts, Price, Reservation, State
+from reservation.validation import FieldError, Invalid
 
 ATTEMPTS_MAX = 20
 """Every lost attempt is another's success, so running out means real trouble."""
@@ -34,14 +37,23 @@ _DETAILS = {
     Outcome.ENDED: "The campaign is over.",
     Outcome.NOT_STARTED: "The campaign has not opened yet.",
     Outcome.PAUSED: "The campaign is paused. Try again soon.",
-    Outcome.NOT_ELIGIBLE: "This campaign is for members of other tiers.",
+    Outcome.NOT_ELIGIBLE: "The main order does not entitle to so many more.",
     Outcome.QUOTA_EXCEEDED: "This would be more than one user may take.",
     Outcome.SOLD_OUT: "There is not so much left.",
     Outcome.PAYMENT_WINDOW_CLOSED: "The time to pay for this reservation is over.",
     Outcome.RESERVATION_NOT_FOUND: "There is no such reservation.",
     Outcome.WRONG_STATE: "The reservation is not in a state that allows this.",
 }
+_INELIGIBLE = {
+    "wrong_tier": "This is for members of other tiers.",
+    "no_qualifying_order": "There is no main order of yours that entitles to this.",
+    "used_up": "The main order does not entitle to so many more.",
+}
 _PAUSED_RETRY_S = 5
+_NEXT_STEP = frozenset(
+    {Outcome.QUOTA_EXCEEDED, Outcome.SOLD_OUT, Outcome.NOT_ELIGIBLE, Outcome.PAYMENT_WINDOW_CLOSED}
+)
+"""A move that limits or windows refuse gives way to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +62,14 @@ class Request:
 
     sku: str
     quantity: int
+    order_id: str | None = None
+    """The main order that a trade-in belongs to."""
 
     @property
     def fingerprint(self) -> str:
         """Tells the same request from another under the same key."""
-        return blake2b(orjson.dumps([self.sku, self.quantity]), digest_size=6).hexdigest()
+        named = [self.sku, self.quantity, *([self.order_id] if self.order_id else [])]
+        return blake2b(orjson.dumps(named), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +115,18 @@ class Desk:
         self._memory = memory
         self._catalog = catalog
         self._clock = clock
+        self._orders = OrderBook(store)
 
     async def reserve(
         self, campaign_id: str, user: str, tier: str | None, key: str, request: Request
     ) -> Reserved | Refusal:
-        """Make a reservation, or find the one that this key has made."""
+        """Make a reservation, or find the one that this key has made. Raises Invalid."""
         for attempt in range(ATTEMPTS_MAX):
             load = self._catalog.load if attempt else self._catalog.get
             campaign = await load(campaign_id)
             if campaign is None:
-                return Refusal(Outcome.CAMPAIGN_NOT_FOUND, f"There is no campaign {campaign_id}.")
-            move = _first_move(campaign, user, tier, key, request)
+                return no_campaign(campaign_id)
+            move, why = await self.first_move(campaign, user, tier, key, request)
             outcome, now_ms, reservation = await self._store.move(move)
             self._clock.hear(now_ms)
             if outcome is Outcome.STALE:
@@ -119,14 +135,27 @@ class Desk:
                 return Reserved(reservation, outcome is Outcome.REPLAYED)
             if outcome is Outcome.STORE_UNAVAILABLE:
                 raise StoreUnavailable(f"the store does not have campaign {campaign_id}")
-            return _refusal(outcome, campaign, now_ms)
+            return refusal_of(outcome, campaign, now_ms, why)
         raise Contended(campaign_id)
+
+    async def first_move(
+        self, campaign: Campaign, user: str, tier: str | None, key: str, request: Request
+    ) -> tuple[Move, str | None]:
+        """The move that makes this reservation, and why the user may not, if so. Raises Invalid."""
+        kind, offer = KINDS[campaign.kind], campaign.offers.get(request.sku)
+        order = None
+        if request.order_id is not None:
+            if not kind.takes_orders:
+                raise Invalid(FieldError("order_id", f"a {campaign.kind} has no main orders"))
+            order = await self._orders.enrol(request.order_id, user, campaign, kind)
+        why = kind.ineligible(campaign, offer, tier, order) if offer else None
+        return _first_move(campaign, kind, offer, user, tier, key, request, why), why
 
     async def read(self, reservation_id: ReservationId, user: str) -> Reservation | Refusal:
         """One of the user's own reservations."""
         reservation = await self._store.reservation(reservation_id)
         if reservation is None or reservation.user != user:
-            return _refusal(Outcome.RESERVATION_NOT_FOUND)
+            return refusal_of(Outcome.RESERVATION_NOT_FOUND)
         return reservation
 
     async def list_of(self, user: str, campaign_id: str | None) -> list[Reservation]:
@@ -141,32 +170,70 @@ class Desk:
         return sorted(found, key=lambda one: (one.created_at_ms, str(one.id)), reverse=True)
 
     async def cancel(self, reservation_id: ReservationId, user: str) -> Reservation | Refusal:
-        return await self._change(reservation_id, lambda own: self._own(own, user) or lifecycle.cancel(own))
+        def decide(own: Reservation, campaign: Campaign | None) -> Decision:
+            return self._own(own, user) or lifecycle.cancel(own, campaign, self._clock.now_ms())
+
+        return await self._change(reservation_id, decide)
+
+    async def amend(self, reservation_id: ReservationId, user: str, quantity: int) -> Reservation | Refusal:
+        """Change the quantity. A difference in deposit is then due, or given back."""
+
+        def decide(own: Reservation, campaign: Campaign | None) -> Decision:
+            return self._own(own, user) or lifecycle.amend(own, campaign, quantity, self._clock.now_ms())
+
+        return await self._change(reservation_id, decide)
+
+    async def quote(self, campaign_id: str, lines: Sequence[Request]) -> list[Price] | Refusal:
+        """What reservations of these lines would cost, each."""
+        campaign = await self._catalog.get(campaign_id)
+        if campaign is None:
+            return no_campaign(campaign_id)
+        prices = []
+        for line in lines:
+            offer = campaign.offers.get(line.sku)
+            if offer is None:
+                return refusal_of(Outcome.OFFER_NOT_FOUND)
+            prices.append(KINDS[campaign.kind].price(campaign, offer, line.quantity))
+        return prices
 
     async def request_payment(
         self, reservation_id: ReservationId, user: str, stage: Stage
     ) -> Reservation | Refusal:
-        def decide(own: Reservation) -> Decision:
+        def decide(own: Reservation, campaign: Campaign | None) -> Decision:
             refusal = self._own(own, user)
-            return refusal or lifecycle.request_payment(own, stage, self._clock.now_ms())
+            return refusal or lifecycle.request_payment(own, campaign, stage, self._clock.now_ms())
+
+        return await self._change(reservation_id, decide)
+
+    async def pay_with_order(
+        self, reservation_id: ReservationId, order_id: str, amount: int, currency: str, provider_ref: str
+    ) -> Reservation | Refusal:
+        """Take a service's word that the main order's payment has paid for this trade-in. Raises Invalid."""
+
+        def decide(found: Reservation, _: Campaign | None) -> Decision:
+            if found.facts.order_id != order_id:
+                return refusal_of(Outcome.RESERVATION_NOT_FOUND)
+            owed = lifecycle.due(found)
+            if owed and (owed.amount, found.facts.price.currency) != (amount, currency):
+                raise Invalid(FieldError("amount", f"{owed.amount} {found.facts.price.currency} is due"))
+            notice = Notice(NoticeType.PAYMENT_SUCCEEDED, Stage.FULL, amount, currency, provider_ref)
+            return lifecycle.pay_with_order(found, notice, self._clock.now_ms())
 
         return await self._change(reservation_id, decide)
 
     async def payment(self, payment_id: PaymentId) -> Reservation | None:
         """The reservation that such a payment was asked for, or None."""
         reservation = await self._store.reservation(payment_id.reservation)
-        known = reservation is not None and payment_id.stage in reservation.facts.payments
+        known = reservation is not None and payment_id.name in reservation.facts.payments
         return reservation if known else None
 
     async def take_notice(self, payment_id: PaymentId, notice: Notice) -> tuple[Taken, Reservation | None]:
         """The payment provider's word: at least once, in any order."""
-        campaign = await self._catalog.get(payment_id.reservation.campaign)
         taken = Taken.UNKNOWN
 
-        def decide(found: Reservation) -> Decision:
-            nonlocal campaign, taken
-            now_ms = self._clock.now_ms()
-            decision = lifecycle.take_notice(found, campaign, notice, now_ms)
+        def decide(found: Reservation, campaign: Campaign | None) -> Decision:
+            nonlocal taken
+            decision = lifecycle.take_notice(found, campaign, notice, self._clock.now_ms())
             if decision is None:
                 taken = Taken.UNKNOWN
                 return Unchanged()
@@ -176,45 +243,58 @@ class Desk:
                 taken = Taken.KNOWN if isinstance(decision, Unchanged) else Taken.TAKEN
             return decision
 
-        async def reload() -> None:
-            nonlocal campaign
-            campaign = await self._catalog.load(payment_id.reservation.campaign)
-
-        reservation = await self._change(payment_id.reservation, decide, reload)
+        reservation = await self._change(payment_id.reservation, decide)
         if isinstance(reservation, Refusal):
             return Taken.UNKNOWN, None
         return taken, reservation
 
     async def lapse(self, reservation_id: ReservationId) -> bool:
-        """End a reservation whose deadline has passed; whether that ended it."""
-        lapsed = False
+        """Do what a reservation's passed deadline asks for; whether anything was."""
+        return await self._by_time(reservation_id, lifecycle.lapse)
 
-        def decide(found: Reservation) -> Decision:
-            nonlocal lapsed
-            decision = lifecycle.lapse(found, self._clock.now_ms())
-            lapsed = isinstance(decision, Steps)
-            return decision
+    async def keep_appointments(self, reservation_id: ReservationId) -> bool:
+        """Bring a reservation in line with its campaign's windows; whether that changed it."""
+        return await self._by_time(reservation_id, lifecycle.keep_appointments)
 
-        ended = await self._change(reservation_id, decide)
-        return lapsed and isinstance(ended, Reservation)
+    async def take_back(self, reservation_id: ReservationId, reason: str) -> Reservation | Refusal:
+        """End it, and give its money back: what entitled to it is gone."""
+        return await self._change(
+            reservation_id, lambda found, _: lifecycle.take_back(found, reason, self._clock.now_ms())
+        )
 
     async def due(self, limit: int) -> list[ReservationId]:
         """Reservations whose deadline has passed."""
         self._clock.hear(await self._store.now_ms())
         return await self._store.due(limit)
 
+    async def _by_time(
+        self,
+        reservation_id: ReservationId,
+        decide_by: Callable[[Reservation, Campaign | None, int], Decision],
+    ) -> bool:
+        changed = False
+
+        def decide(found: Reservation, campaign: Campaign | None) -> Decision:
+            nonlocal changed
+            decision = decide_by(found, campaign, self._clock.now_ms())
+            changed = isinstance(decision, Steps)
+            return decision
+
+        after = await self._change(reservation_id, decide)
+        return changed and isinstance(after, Reservation)
+
     async def _change(
         self,
         reservation_id: ReservationId,
-        decide: Callable[[Reservation], Decision],
-        reload: Callable[[], Awaitable[None]] | None = None,
+        decide: Callable[[Reservation, Campaign | None], Decision],
     ) -> Reservation | Refusal:
         """Read, decide, move; again when the reservation or the campaign changed meanwhile."""
         reservation = await self._store.reservation(reservation_id)
+        campaign = await self._catalog.get(reservation_id.campaign)
         for _ in range(ATTEMPTS_MAX):
             if reservation is None:
-                return _refusal(Outcome.RESERVATION_NOT_FOUND)
-            decision = decide(reservation)
+                return refusal_of(Outcome.RESERVATION_NOT_FOUND)
+            decision = decide(reservation, campaign)
             if isinstance(decision, Unchanged):
                 return reservation
             if isinstance(decision, Refusal):
@@ -223,35 +303,41 @@ class Desk:
             for move in decision.moves:
                 outcome, now_ms, moved = await self._store.move(move)
                 self._clock.hear(now_ms)
-                if outcome not in (Outcome.QUOTA_EXCEEDED, Outcome.SOLD_OUT, Outcome.NOT_ELIGIBLE):
+                if outcome not in _NEXT_STEP:
                     break
             if outcome is Outcome.MOVED and moved is not None:
                 return moved
             if outcome is Outcome.CONFLICT:
                 reservation = moved
-            elif outcome is Outcome.STALE and reload is not None:
-                await reload()
+            elif outcome is Outcome.STALE:
+                campaign = await self._catalog.load(reservation_id.campaign)
             elif outcome is Outcome.STORE_UNAVAILABLE:
                 raise StoreUnavailable(f"the store does not have {reservation_id.campaign}")
             else:
-                return _refusal(outcome)
+                return refusal_of(outcome, campaign, now_ms)
         raise Contended(str(reservation_id))
 
     @staticmethod
     def _own(reservation: Reservation, user: str) -> Refusal | None:
         """Another's reservation is answered as if it were not there."""
-        return None if reservation.user == user else _refusal(Outcome.RESERVATION_NOT_FOUND)
+        return None if reservation.user == user else refusal_of(Outcome.RESERVATION_NOT_FOUND)
 
 
-def _first_move(campaign: Campaign, user: str, tier: str | None, key: str, request: Request) -> Move:
-    kind = KINDS[campaign.kind]
-    offer = campaign.offers.get(request.sku)
-    eligible = campaign.tiers is None or tier in campaign.tiers
+def _first_move(
+    campaign: Campaign,
+    kind: Kind,
+    offer: Offer | None,
+    user: str,
+    tier: str | None,
+    key: str,
+    request: Request,
+    why_not: str | None,
+) -> Move:
     facts = b""
     if offer is not None:
-        facts = Facts(campaign.kind, kind.price(campaign, offer, request.quantity)).pack()
-    title = offer.title if offer else None
-    lines = [{"sku": request.sku, "title": title, "quantity": request.quantity}]
+        price = kind.price(campaign, offer, request.quantity)
+        items = tuple((item.sku, item.quantity) for item in offer.items or ())
+        facts = Facts(campaign.kind, price, items=items, order_id=request.order_id).pack()
     return Move(
         id=ReservationId.derive(campaign.id, user, key),
         version=0,
@@ -259,24 +345,41 @@ def _first_move(campaign: Campaign, user: str, tier: str | None, key: str, reque
         sku=request.sku,
         quantity=request.quantity,
         state=State.HELD,
-        claims=kind.claims(campaign, offer, request.quantity) if offer else (),
+        claims=kind.claims(campaign, offer, request.quantity, request.order_id) if offer else (),
         event=Event.RESERVED,
         facts=facts,
-        data=orjson.dumps({"lines": lines, "tier": tier}),
+        data=orjson.dumps({"tier": tier}),
         hold_ms=campaign.hold_ms,
         gate=Gate(campaign.opens_at_ms, campaign.closes_at_ms),
         revision=campaign.revision,
         fingerprint=request.fingerprint,
         first_refusal="" if offer else Outcome.OFFER_NOT_FOUND,
-        last_refusal="" if eligible else Outcome.NOT_ELIGIBLE,
+        last_refusal=Outcome.NOT_ELIGIBLE if why_not else "",
+        heeds_status=True,
+        queued=stock_counter(request.sku),
     )
 
 
-def _refusal(outcome: Outcome, campaign: Campaign | None = None, now_ms: int = 0) -> Refusal:
-    opens_at_ms = retry_after_s = None
+def no_campaign(campaign_id: str) -> Refusal:
+    return Refusal(Outcome.CAMPAIGN_NOT_FOUND, f"There is no campaign {campaign_id}.")
+
+
+def refusal_of(
+    outcome: Outcome, campaign: Campaign | None = None, now_ms: int = 0, why: str | None = None
+) -> Refusal:
+    """The refusal that the store's outcome is to who asked."""
+    opens_at_ms = retry_after_s = reason = None
+    detail = _DETAILS[outcome]
     if outcome is Outcome.NOT_STARTED and campaign is not None:
         opens_at_ms = campaign.opens_at_ms
+    if outcome is Outcome.PAYMENT_WINDOW_CLOSED and campaign is not None and campaign.balance:
+        opens_at_ms = campaign.balance.opens_at_ms if now_ms < campaign.balance.opens_at_ms else None
+        detail = "The balance cannot be paid yet." if opens_at_ms else detail
+    if opens_at_ms is not None:
         retry_after_s = max(1, -(-(opens_at_ms - now_ms) // 1000))
     if outcome is Outcome.PAUSED:
         retry_after_s = _PAUSED_RETRY_S
-    return Refusal(outcome, _DETAILS[outcome], opens_at_ms, retry_after_s)
+    if outcome is Outcome.NOT_ELIGIBLE:
+        reason = why or "used_up"
+        detail = _INELIGIBLE[reason]
+    return Refusal(outcome, detail, opens_at_ms, retry_after_s, reason)

@@ -1,7 +1,7 @@
 """Identifiers that say where they belong, so that nothing has to be looked up to route them.
 
 A reservation's id is derived from campaign, user and idempotency key: a retry *is* the same
-reservation. A payment's id is derived from its reservation and stage.
+reservation. A payment's id is derived from its reservation and stage, and so is a refund's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DIGEST_BYTES = 15  # 120 bits: 24 characters of base32, without padding
 _CAMPAIGN = r"[a-z0-9-]{1,64}"
 _DIGEST = r"[a-z2-7]{24}"
 _RESERVATION = re.compile(rf"({_CAMPAIGN})\.({_DIGEST})")
-_PAYMENT = re.compile(rf"({_CAMPAIGN}\.{_DIGEST})\.([a-z]+)")
+_PAYMENT = re.compile(rf"({_CAMPAIGN}\.{_DIGEST})\.(([a-z]+)(?:-([2-9]|[1-9]\d))?)")
 
 
 class Stage(StrEnum):
@@ -50,22 +50,23 @@ class ReservationId(NamedTuple):
         return cls(match[1], match[2]) if match else None
 
 
+def numbered(name: str, number: int) -> str:
+    """`name` for the first of a sort, name-2 for the second, and so on."""
+    return str(name) if number == 1 else f"{name}-{number}"
+
+
 class PaymentId(NamedTuple):
     reservation: ReservationId
-    stage: Stage
+    name: str
+    """The stage; with a number from the second payment of a stage on: deposit-2."""
 
     def __str__(self) -> str:
-        return f"{self.reservation}.{self.stage}"
-
-    @property
-    def refund_id(self) -> str:
-        """A payment is refunded at most once, so its refund needs no other name."""
-        return f"{self}.refund"
+        return f"{self.reservation}.{self.name}"
 
     @classmethod
     def parse(cls, text: str) -> PaymentId | None:
         match = _PAYMENT.fullmatch(text)
         reservation = ReservationId.parse(match[1]) if match else None
-        if match is None or reservation is None or match[2] not in set(Stage):
+        if match is None or reservation is None or match[3] not in set(Stage):
             return None
-        return cls(reservation, Stage(match[2]))
+        return cls(reservation, match[2])

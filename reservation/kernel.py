@@ -16,20 +16,35 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from reservation.ids import ReservationId
-from reservation.outcomes import ConfigureOutcome, Outcome
+from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome
 from reservation.record import Reservation
 
 
 class Claim(NamedTuple):
     """n of a counter, if that keeps it within its cap.
 
-    A counter whose name ends in @ is each user's own. `cap` None is the cap that the store keeps.
+    A counter whose name ends in @ is each user's own; one that begins with # is ranked by user as well.
+    `cap` None is the cap that the store keeps.
     """
 
     counter: str
     n: int
     cap: int | None
-    refusal: Outcome
+    refusal: str
+    """What is answered when it does not hold. What begins with ? makes it optional: claims of one
+    such name are taken together, or left out."""
+
+
+def optional(name: str) -> str:
+    """The refusal of claims that are taken together if all of them hold, and else left out."""
+    return f"?{name}"
+
+
+RANKED = "#spend@"
+"""The one counter that a campaign's users are ranked by."""
+
+UNCAPPED = 2**53 - 1
+"""The cap of what is only counted: as far as the store's arithmetic goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +88,12 @@ class Move:
     """Known beforehand, answered before the windows."""
     last_refusal: str = ""
     """Known beforehand, answered after the windows."""
+    heeds_status: bool = False
+    """Whether a paused or closed campaign refuses this."""
+    queued: str = ""
+    """The counter that the queue of this sku is for."""
+    serves: bool = False
+    """Whether this serves the user's place in the queue, whose turn it must be."""
 
 
 class Moved(NamedTuple):
@@ -112,6 +133,42 @@ class Changes(NamedTuple):
     cursor: tuple[int, ...]
 
 
+class Place(NamedTuple):
+    """A user's place in the queue for an offer."""
+
+    user: str
+    quantity: int
+    details: bytes
+    """What the domain keeps with it, unread here."""
+
+
+class Placed(NamedTuple):
+    """`position` counts from 1; 0 is none."""
+
+    outcome: PlaceOutcome | Outcome
+    now_ms: int
+    position: int
+
+
+class Ranking(NamedTuple):
+    """A campaign's users by a ranked counter, highest first."""
+
+    final: bool
+    now_ms: int
+    entries: tuple[tuple[str, int], ...]
+    own: int | None
+    """The score of the user who asked."""
+    above: int
+    """How many have more than that."""
+
+
+class StoredOrder(NamedTuple):
+    """A main order as it was last written down."""
+
+    version: int
+    body: bytes
+
+
 class Level(NamedTuple):
     used: int
     cap: int
@@ -149,9 +206,18 @@ class Store(Protocol):
     async def now_ms(self) -> int: ...
 
     async def configure(
-        self, campaign: str, revision: int, status: str, document: bytes, caps: Mapping[str, int]
+        self,
+        campaign: str,
+        revision: int,
+        status: str,
+        document: bytes,
+        caps: Mapping[str, int],
+        ends_at_ms: int,
     ) -> Configured:
-        """Create (revision 0) or change a campaign, if `revision` is still the current one."""
+        """Create (revision 0) or change a campaign, if `revision` is still the current one.
+
+        From `ends_at_ms` on its ranking stands.
+        """
         ...
 
     async def campaign(self, campaign: str) -> StoredCampaign | None: ...
@@ -176,4 +242,53 @@ class Store(Protocol):
         """Reservations whose deadline has passed: at most `limit` a shard, longest overdue first."""
         ...
 
+    async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
+        """Some of a campaign's reservations and the cursor to go on with; 0 begins, and ends.
+
+        All that are there from beginning to end are seen, some twice.
+        """
+        ...
+
     async def snapshot(self, campaign: str) -> Snapshot | None: ...
+
+    async def take_place(self, move: Move, details: bytes) -> Placed:
+        """Stand in line for what this move would take."""
+        ...
+
+    async def leave_place(self, campaign: str, sku: str, user: str) -> bool:
+        """Give a place up; whether there was one."""
+        ...
+
+    async def place(self, campaign: str, sku: str, user: str) -> tuple[int, Place] | None:
+        """The user's position and place."""
+        ...
+
+    async def queues(self) -> list[tuple[str, str]]:
+        """Campaign and sku of every queue that somebody stands in."""
+        ...
+
+    async def queue(self, campaign: str, sku: str, limit: int) -> list[Place]:
+        """The first in line."""
+        ...
+
+    async def ranking(self, campaign: str, user: str | None, limit: int) -> Ranking: ...
+
+    async def order(self, order_id: str) -> StoredOrder | None: ...
+
+    async def record_order(
+        self, order_id: str, version: int, body: bytes, *, unfinished: bool | None, event: bool
+    ) -> bool:
+        """Write a main order down, if `version` is still the current one (0 when there is none).
+
+        An unfinished one is among `unfinished_orders` until it is written down as finished; None
+        leaves it as it is.
+        """
+        ...
+
+    async def unfinished_orders(self) -> list[str]: ...
+
+    async def grant(
+        self, campaign: str, revision: int, order_id: str, version: int, caps: Mapping[str, int]
+    ) -> GrantOutcome:
+        """Set the caps that a version of a main order grants in a campaign."""
+        ...

@@ -48,6 +48,16 @@ class ShardKeys:
         return f"{self.prefix}:outbox"
 
     @cached_property
+    def queues(self) -> str:
+        """Set: campaign/sku of every queue that somebody stands in."""
+        return f"{self.prefix}:queues"
+
+    @cached_property
+    def unfinished(self) -> str:
+        """Set: main orders of which something is still to be done."""
+        return f"{self.prefix}:unfinished"
+
+    @cached_property
     def dead(self) -> str:
         """Stream: events that the book refused, where there is no broker."""
         return f"{self.prefix}:dead"
@@ -86,17 +96,79 @@ class CampaignKeys:
         return f"{self.prefix}:reservations"
 
     @cached_property
-    def for_move(self) -> tuple[str, ...]:
-        """KEYS of move.lua, in its order."""
-        return self._named("campaign used caps tally reservations deadlines index outbox")
+    def ranking(self) -> str:
+        """Sorted set: user by what they have spent."""
+        return f"{self.prefix}:ranking"
+
+    @cached_property
+    def final(self) -> str:
+        """Sorted set: the ranking as it was when the campaign ended."""
+        return f"{self.prefix}:final"
+
+    @cached_property
+    def places(self) -> str:
+        """Hash: sku/user -> units wanted, and details."""
+        return f"{self.prefix}:places"
 
     @cached_property
     def for_configure(self) -> tuple[str, ...]:
         """KEYS of configure.lua, in its order."""
         return self._named("campaign used caps campaigns changes outbox")
 
+    @cached_property
+    def for_rank(self) -> tuple[str, ...]:
+        """KEYS of rank.lua, in its order."""
+        return self._named("campaign ranking final")
+
+    @cached_property
+    def for_grant(self) -> tuple[str, ...]:
+        """KEYS of grant.lua, in its order."""
+        return self._named("campaign caps")
+
     def _named(self, names: str) -> tuple[str, ...]:
         return tuple(getattr(self if hasattr(self, name) else self.shard, name) for name in names.split())
+
+
+@dataclass(frozen=True)
+class OfferKeys(CampaignKeys):
+    """The keys of one offer, and of its campaign."""
+
+    sku: str
+
+    @cached_property
+    def queue(self) -> str:
+        """Sorted set: user by ticket, in the order in which they came."""
+        return f"{self.prefix}:queue:{self.sku}"
+
+    @cached_property
+    def for_move(self) -> tuple[str, ...]:
+        """KEYS of move.lua, in its order."""
+        return self._named(
+            "campaign used caps tally reservations ranking final places queue deadlines index queues outbox"
+        )
+
+    @cached_property
+    def for_place(self) -> tuple[str, ...]:
+        """KEYS of place.lua, in its order."""
+        return self._named("campaign used caps places queue queues")
+
+
+@dataclass(frozen=True)
+class OrderKeys:
+    """The keys of one main order."""
+
+    order_id: str
+    shard: ShardKeys
+
+    @cached_property
+    def order(self) -> str:
+        """Hash: version, body."""
+        return f"{self.shard.prefix}:order:{self.order_id}"
+
+    @cached_property
+    def for_order(self) -> tuple[str, ...]:
+        """KEYS of order.lua, in its order."""
+        return self.order, self.shard.unfinished, self.shard.outbox
 
 
 def shard_of(campaign: str) -> int:
@@ -113,6 +185,16 @@ def shard_keys(shard: int) -> ShardKeys:
 def campaign_keys(campaign: str) -> CampaignKeys:
     shard = shard_keys(shard_of(campaign))
     return CampaignKeys(f"{shard.prefix}:{campaign}", shard)
+
+
+@lru_cache(maxsize=16_384)
+def offer_keys(campaign: str, sku: str) -> OfferKeys:
+    keys = campaign_keys(campaign)
+    return OfferKeys(keys.prefix, keys.shard, sku)
+
+
+def order_keys(order_id: str) -> OrderKeys:
+    return OrderKeys(order_id, shard_keys(shard_of(order_id)))
 
 
 ALL_SHARDS = tuple(shard_keys(shard) for shard in range(SHARDS))

@@ -1,7 +1,7 @@
 """The kernel in plain Python: the executable specification, and the fast fake.
 
-Read this beside lua/move.lua and lua/configure.lua: same steps, same order, same names. Nothing
-here awaits between its first read and its last write, so it is as atomic as a script.
+Read this beside lua/*.lua: same steps, same order, same names. Nothing here awaits between its
+first read and its last write, so it is as atomic as a script.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ from typing import NamedTuple
 from reservation.ids import ReservationId
 from reservation.kernel import (
     INDEX_IDS_MAX,
+    RANKED,
     Changes,
     Claim,
     Configured,
     Level,
     Move,
     Moved,
+    Place,
+    Placed,
+    Ranking,
     Snapshot,
     Standing,
     StoredCampaign,
+    StoredOrder,
 )
-from reservation.outcomes import ConfigureOutcome, Outcome
+from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome
 from reservation.record import Facts, Reservation, State
 
 
@@ -35,6 +40,9 @@ class ModelEvent(NamedTuple):
     id: str
     reservation: Reservation | None
     data: bytes
+
+
+_AHEAD_MAX = 100
 
 
 @dataclass
@@ -48,6 +56,43 @@ class _Campaign:
     tally: Counter[str] = field(default_factory=Counter)
     reservations: dict[str, tuple[Reservation, str]] = field(default_factory=dict)
     """By digest: the reservation and the fingerprint of the body that made it."""
+    ends_at_ms: int = 0
+    final: tuple[int, dict[str, int]] | None = None
+    """The end that the ranking was closed at, and the ranking as it was."""
+    queues: dict[str, list[Place]] = field(default_factory=dict)
+    """By sku: who stands in line, in order."""
+
+    def ranking(self) -> dict[str, int]:
+        return {
+            name.removeprefix(RANKED): score for name, score in self.used.items() if name.startswith(RANKED)
+        }
+
+    def close_ranking(self, now: int) -> bool:
+        if now < self.ends_at_ms:
+            return False
+        if self.final is None or self.final[0] != self.ends_at_ms:
+            self.final = (self.ends_at_ms, self.ranking())
+        return True
+
+    def place(self, sku: str, user: str) -> tuple[int, Place] | None:
+        places = enumerate(self.queues.get(sku, ()), 1)
+        return next(((position, one) for position, one in places if one.user == user), None)
+
+    def has_turn(self, move: Move) -> bool:
+        """Whether it is this user's turn: everybody ahead wants more than there is."""
+        available = self.caps.get(move.queued, 0) - self.used[move.queued]
+        found = self.place(move.sku, move.user)
+        if found is None or found[0] - 1 > _AHEAD_MAX:
+            return False
+        return all(one.quantity > available for one in self.queues[move.sku][: found[0] - 1])
+
+    def leave(self, sku: str, user: str) -> bool:
+        found = self.place(sku, user)
+        if found is not None:
+            self.queues[sku].remove(found[1])
+            if not self.queues[sku]:
+                del self.queues[sku]
+        return found is not None
 
 
 class ModelStore:
@@ -59,13 +104,21 @@ class ModelStore:
         self._deadlines: dict[ReservationId, int] = {}
         self._index: dict[str, list[ReservationId]] = {}
         self._changes: list[str] = []
+        self._orders: dict[str, StoredOrder] = {}
+        self._unfinished: set[str] = set()
         self.outbox: list[ModelEvent] = []
 
     async def now_ms(self) -> int:
         return self._clock()
 
     async def configure(
-        self, campaign: str, revision: int, status: str, document: bytes, caps: Mapping[str, int]
+        self,
+        campaign: str,
+        revision: int,
+        status: str,
+        document: bytes,
+        caps: Mapping[str, int],
+        ends_at_ms: int,
     ) -> Configured:
         now = self._clock()
         current = self._campaigns.get(campaign, _Campaign())
@@ -77,6 +130,7 @@ class ModelStore:
         current.revision += 1
         current.status, current.document, current.changed_at_ms = status, document, now
         current.caps.update(caps)
+        current.ends_at_ms = ends_at_ms
         self._campaigns[campaign] = current
         self._changes.append(campaign)
         self.outbox.append(ModelEvent("campaign_changed", campaign, None, document))
@@ -112,27 +166,35 @@ class ModelStore:
             return Moved(Outcome.RESERVATION_NOT_FOUND, now, None)
 
         # 2. The campaign: there, as the caller knows it, and in its window by this clock.
-        refusal = self._closed(campaign, move, now, is_new)
+        refusal = self._closed(campaign, move, now, move.heeds_status)
         if refusal or campaign is None:
             return Moved(Outcome(refusal), now, None)
 
         # 3. The one rule: used + n <= cap, for every claim.
+        queued = None
+        if move.serves:
+            if not campaign.has_turn(move):
+                return Moved(Outcome.CONFLICT, now, None)
+        elif move.sku in campaign.queues:
+            queued = move.queued
         held = dict(reservation.claims) if reservation else {}
-        steps: dict[str, int] = {}
-        for claim in move.claims:
-            counter = self._counter(claim.counter, move.user)
-            step = claim.n - held.pop(claim.counter, 0)
-            if step > 0 and campaign.used[counter] + step > self._cap(campaign, claim, counter):
-                return Moved(claim.refusal, now, None)
-            steps[counter] = step
-        for name, n in held.items():
-            steps[self._counter(name, move.user)] = -n
+        refusal, left_out = self._weigh(campaign, held, move.claims, move.user, queued)
+        if refusal:
+            return Moved(Outcome(refusal), now, None)
+        taken = [claim for claim in move.claims if claim.refusal not in left_out]
+        steps = {claim.counter: claim.n - held.pop(claim.counter, 0) for claim in taken}
+        steps |= {name: -n for name, n in held.items()}
 
         # 4. Nothing can refuse any more: write.
-        for counter, step in steps.items():
+        for name, step in steps.items():
+            counter = self._counter(name, move.user)
+            if step != 0 and name.startswith("#"):
+                campaign.close_ranking(now)
             campaign.used[counter] += step
             if campaign.used[counter] == 0:
                 del campaign.used[counter]
+        if move.serves:
+            campaign.leave(move.sku, move.user)
         deadline = now + move.hold_ms if move.hold_ms > 0 else move.deadline_ms
         if deadline > 0:
             self._deadlines[move.id] = deadline
@@ -153,7 +215,7 @@ class ModelStore:
             user=reservation.user if reservation else move.user,
             sku=reservation.sku if reservation else move.sku,
             quantity=move.quantity,
-            claims=tuple((claim.counter, claim.n) for claim in move.claims),
+            claims=tuple((claim.counter, claim.n) for claim in taken),
             created_at_ms=reservation.created_at_ms if reservation else now,
             updated_at_ms=now,
             deadline_ms=deadline,
@@ -163,8 +225,28 @@ class ModelStore:
         self.outbox.append(ModelEvent(move.event, str(move.id), moved, move.data))
         return Moved(Outcome.MOVED, now, replace(moved))
 
+    def _weigh(
+        self,
+        campaign: _Campaign,
+        held: Mapping[str, int],
+        wanted: Sequence[Claim],
+        user: str,
+        queued: str | None,
+    ) -> tuple[str, set[str]]:
+        """The refusal of the first claim that does not hold, or nothing, and the options to leave out."""
+        left_out: set[str] = set()
+        for claim in wanted:
+            counter = self._counter(claim.counter, user)
+            step = claim.n - held.get(claim.counter, 0)
+            over = step > 0 and campaign.used[counter] + step > self._cap(campaign, claim, counter)
+            if over or (step > 0 and claim.counter == queued):
+                if not claim.refusal.startswith("?"):
+                    return claim.refusal, set()
+                left_out.add(claim.refusal)
+        return "", left_out
+
     @staticmethod
-    def _closed(campaign: _Campaign | None, move: Move, now: int, is_new: bool) -> str:
+    def _closed(campaign: _Campaign | None, move: Move, now: int, heeds_status: bool) -> str:
         """The refusal that the campaign and its windows give, or nothing."""
         gate = move.gate
         if campaign is None:
@@ -173,13 +255,13 @@ class ModelStore:
             return Outcome.STALE
         if move.first_refusal:
             return move.first_refusal
-        if is_new and campaign.status == "closed":
+        if heeds_status and campaign.status == "closed":
             return Outcome.ENDED
         if 0 < gate.closes_at_ms <= now:
             return gate.after
         if now < gate.opens_at_ms:
             return gate.before
-        if is_new and campaign.status == "paused":
+        if heeds_status and campaign.status == "paused":
             return Outcome.PAUSED
         return move.last_refusal
 
@@ -223,3 +305,87 @@ class ModelStore:
             [reservation for reservation, _ in found.reservations.values()],
             frozenset(event.id for event in self.outbox),
         )
+
+    async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
+        found = self._campaigns.get(campaign, _Campaign())
+        return 0, [reservation for reservation, _ in found.reservations.values()]
+
+    async def take_place(self, move: Move, details: bytes) -> Placed:
+        now = self._clock()
+        campaign = self._campaigns.get(move.id.campaign)
+        refusal = self._closed(campaign, move, now, True)
+        if refusal or campaign is None:
+            return Placed(Outcome(refusal), now, 0)
+        others = [claim for claim in move.claims if claim.counter != move.queued]
+        refusal, _ = self._weigh(campaign, {}, others, move.user, None)
+        if refusal:
+            return Placed(Outcome(refusal), now, 0)
+        cap = campaign.caps.get(move.queued, 0)
+        if move.quantity > cap:
+            return Placed(Outcome.SOLD_OUT, now, 0)
+        found = campaign.place(move.sku, move.user)
+        no_line = found is None and move.sku not in campaign.queues
+        if no_line and campaign.used[move.queued] + move.quantity <= cap:
+            return Placed(Outcome.WRONG_STATE, now, 0)
+        queue = campaign.queues.setdefault(move.sku, [])
+        place = Place(move.user, move.quantity, details)
+        if found is not None and found[1].quantity == move.quantity:
+            queue[found[0] - 1] = place
+            return Placed(PlaceOutcome.PLACED, now, found[0])
+        if found is not None:
+            queue.remove(found[1])
+        queue.append(place)
+        return Placed(PlaceOutcome.PLACED, now, len(queue))
+
+    async def leave_place(self, campaign: str, sku: str, user: str) -> bool:
+        found = self._campaigns.get(campaign)
+        return found is not None and found.leave(sku, user)
+
+    async def place(self, campaign: str, sku: str, user: str) -> tuple[int, Place] | None:
+        return self._campaigns.get(campaign, _Campaign()).place(sku, user)
+
+    async def queues(self) -> list[tuple[str, str]]:
+        return sorted((name, sku) for name, campaign in self._campaigns.items() for sku in campaign.queues)
+
+    async def queue(self, campaign: str, sku: str, limit: int) -> list[Place]:
+        return self._campaigns.get(campaign, _Campaign()).queues.get(sku, [])[:limit]
+
+    async def ranking(self, campaign: str, user: str | None, limit: int) -> Ranking:
+        now = self._clock()
+        found = self._campaigns.get(campaign, _Campaign())
+        final = found.close_ranking(now)
+        scores = found.final[1] if final and found.final else found.ranking()
+        entries = sorted(scores.items(), key=lambda entry: (entry[1], entry[0].encode()), reverse=True)
+        own = scores.get(user) if user is not None else None
+        above = sum(own is not None and score > own for score in scores.values())
+        return Ranking(final, now, tuple(entries[:limit]), own, above)
+
+    async def order(self, order_id: str) -> StoredOrder | None:
+        return self._orders.get(order_id)
+
+    async def record_order(
+        self, order_id: str, version: int, body: bytes, *, unfinished: bool | None, event: bool
+    ) -> bool:
+        current = self._orders.get(order_id)
+        if (current.version if current else 0) != version:
+            return False
+        self._orders[order_id] = StoredOrder(version + 1, body)
+        if unfinished is not None:
+            (self._unfinished.add if unfinished else self._unfinished.discard)(order_id)
+        if event:
+            self.outbox.append(ModelEvent("main_order_changed", order_id, None, body))
+        return True
+
+    async def unfinished_orders(self) -> list[str]:
+        return sorted(self._unfinished)
+
+    async def grant(
+        self, campaign: str, revision: int, order_id: str, version: int, caps: Mapping[str, int]
+    ) -> GrantOutcome:
+        found = self._campaigns.get(campaign, _Campaign())
+        if found.revision != revision:
+            return GrantOutcome.STALE
+        if found.caps.get(f"order:{order_id}", 0) > version:
+            return GrantOutcome.OUTDATED
+        found.caps.update({f"order:{order_id}": version, **caps})
+        return GrantOutcome.GRANTED

@@ -27,8 +27,8 @@ IDLE_MS_MIN = 5_000
 """An entry that its reader has not finished in this time may be taken over by another."""
 
 Envelope = dict[str, Any]
-"""An event as JSON: {type, id, record, data} of a reservation, or
-{type, id, revision, status, document, at} of a campaign. record has the fields of record.Record."""
+"""An event as JSON: {type, id, record, data} of a reservation, {type, id, version, body, at} of a main
+order, or {type, id, revision, status, document, at} of a campaign. record has the fields of record.Record."""
 
 
 class Entry(NamedTuple):
@@ -63,6 +63,10 @@ def _open(fields: dict[bytes, bytes]) -> Envelope:
     if b"record" in fields:
         envelope["record"] = Record.unpack(fields[b"record"])._asdict()
         envelope["data"] = orjson.loads(fields[b"data"])
+    elif b"body" in fields:
+        envelope["version"] = int(fields[b"version"])
+        envelope["body"] = orjson.loads(fields[b"body"])
+        envelope["at"] = int(fields[b"at"])
     else:
         envelope["revision"] = int(fields[b"revision"])
         envelope["status"] = fields[b"status"].decode()
@@ -99,7 +103,8 @@ class Outbox:
                 if not pending:
                     await self._client.xgroup_delconsumer(stream, GROUP, self._consumer)
             except (RedisError, OSError) as error:
-                raise _fault(error) from error
+                if "NOGROUP" not in str(error):  # told to stop before it had begun
+                    raise _fault(error) from error
 
     async def next(self) -> list[Entry]:
         """What a dead reader left, else what nobody has read yet; waits up to BLOCK_MS for it."""

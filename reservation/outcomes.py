@@ -40,6 +40,36 @@ class ConfigureOutcome(StrEnum):
     CONFIGURED = "configured"
 
 
+class PlaceOutcome(StrEnum):
+    """What became of a wish to stand in line, besides the refusals that a move has too."""
+
+    PLACED = "placed"
+    LEFT = "left"
+    ABSENT = "absent"
+
+
+class GrantOutcome(StrEnum):
+    """What became of caps that a main order grants. Listed in order of precedence."""
+
+    STALE = "stale"
+    OUTDATED = "outdated"
+    GRANTED = "granted"
+
+
+class RankOutcome(StrEnum):
+    """Which ranking was read."""
+
+    LIVE = "live"
+    FINAL = "final"
+
+
+class OrderOutcome(StrEnum):
+    """What became of a change to a main order. Listed in order of precedence."""
+
+    CONFLICT = "conflict"
+    RECORDED = "recorded"
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A request that was understood and not granted. Nothing was changed."""
@@ -48,6 +78,8 @@ class Refusal:
     detail: str
     opens_at_ms: int | None = None
     retry_after_s: int | None = None
+    reason: str | None = None
+    """Why, where the code alone leaves several ways open."""
 
 
 class Fault(Exception):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import astuple, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import orjson
 import ormsgpack
 
-from reservation.ids import PaymentId, ReservationId, Stage
+from reservation.ids import PaymentId, ReservationId, Stage, numbered
 
 
 class State(StrEnum):
@@ -31,6 +32,10 @@ SOLD = frozenset({State.CONFIRMED})
 """States in which stock is sold."""
 
 
+GIFT = "gift/"
+"""How the counters of gifts begin: gift/offer/gift, and with @ the one by user."""
+
+
 class PaymentStatus(StrEnum):
     PENDING = "pending"
     FAILED = "failed"
@@ -44,15 +49,30 @@ class RefundStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a reservation costs, fixed when it is made. Amounts in minor units of `currency`."""
+    """What a reservation costs, all of it, fixed when it is made. Amounts in minor units of `currency`."""
 
     currency: str
     unit: int
     total: int
+    """unit x quantity, before any discount."""
     deposit: int = 0
     deposit_worth: int = 0
+    """What the deposit counts for when the balance is paid."""
     discounts: tuple[tuple[str, int], ...] = ()
     balance: int = 0
+
+    def amount(self, stage: Stage) -> int:
+        """What a stage's payment comes to."""
+        if stage is Stage.DEPOSIT:
+            return self.deposit
+        if stage is Stage.BALANCE:
+            return self.balance
+        return self.total - sum(amount for _, amount in self.discounts)
+
+    @property
+    def payable(self) -> int:
+        """What has been paid once everything has."""
+        return self.deposit + self.balance if self.deposit else self.amount(Stage.FULL)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -65,27 +85,57 @@ class Price:
             "balance": self.balance,
         }
 
+    def pack(self) -> list[Any]:
+        """A list in the order of the fields, without the last ones that are nothing."""
+        packed = list(astuple(self))
+        while not packed[-1]:
+            packed.pop()
+        return packed
+
+    @classmethod
+    def unpack(cls, packed: list[Any]) -> Price:
+        price = cls(*packed)
+        return replace(price, discounts=tuple((code, amount) for code, amount in price.discounts))
+
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One stage's payment. Its id is stable, so it is one payment however often it is asked for."""
+    """One payment of a stage. Its id is stable, so it is one payment however often it is asked for."""
 
-    stage: Stage
+    name: str
+    """The stage; with a number from the second payment of a stage on: deposit-2."""
     amount: int
     status: PaymentStatus
     at_ms: int
     provider_ref: str | None = None
 
+    @property
+    def stage(self) -> Stage:
+        return Stage(self.name.partition("-")[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """A payment given back whole."""
+    """A payment given back, or a part of one."""
 
-    stage: Stage
+    name: str
+    """payment.refund; with a number from the second refund of a payment on: deposit.refund-2."""
     amount: int
     status: RefundStatus
     reason: str
     at_ms: int
+
+    @property
+    def payment(self) -> str:
+        return self.name.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """A quantity and its price: what a change falls back to while its difference is not paid."""
+
+    quantity: int
+    price: Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,51 +144,101 @@ class Facts:
 
     kind: str
     price: Price
-    payments: dict[Stage, Payment] = field(default_factory=dict)
-    refunds: dict[Stage, Refund] = field(default_factory=dict)
+    payments: dict[str, Payment] = field(default_factory=dict)
+    """By name."""
+    refunds: dict[str, Refund] = field(default_factory=dict)
+    """By name."""
     rejected: tuple[str, ...] = ()
     """Callbacks that were recorded and not believed, so that their repeats are not; the last few."""
+    items: tuple[tuple[str, int], ...] = ()
+    """A bundle's SKUs and how many of each make one unit; empty when the offer is what is sold."""
+    order_id: str | None = None
+    """The main order that this is a trade-in to."""
+    before: Agreed | None = None
+    """What was agreed before the last change, while the change's difference is not paid."""
+    kept: int = 0
+    """What was received and, by the campaign's rules, is not given back."""
+    reminded: tuple[str, ...] = ()
+    """Reminders that were sent."""
+
+    @property
+    def received(self) -> int:
+        """What was charged and not given back."""
+        charged = sum(p.amount for p in self.payments.values() if p.status is PaymentStatus.SUCCEEDED)
+        return charged - sum(refund.amount for refund in self.refunds.values())
+
+    @property
+    def standing_deposit(self) -> int:
+        """What of the deposits counts for this reservation: neither given back nor kept as lost."""
+        deposits = (p for p in self.payments.values() if p.stage is Stage.DEPOSIT)
+        return sum(self.left_of(p) for p in deposits) - self.kept
+
+    def left_of(self, payment: Payment) -> int:
+        """What of this payment was charged and not given back."""
+        if payment.status is not PaymentStatus.SUCCEEDED:
+            return 0
+        returned = (refund.amount for refund in self.refunds.values() if refund.payment == payment.name)
+        return payment.amount - sum(returned)
+
+    def with_payment(self, payment: Payment) -> Facts:
+        return replace(self, payments={**self.payments, payment.name: payment})
+
+    def with_refund(self, payment: Payment, amount: int, reason: str, at_ms: int) -> Facts:
+        """Give back `amount` of a payment; nothing if that is nothing."""
+        if amount <= 0:
+            return self
+        number = 1 + sum(refund.payment == payment.name for refund in self.refunds.values())
+        name = f"{payment.name}.{numbered('refund', number)}"
+        refund = Refund(name, amount, RefundStatus.PENDING, reason, at_ms)
+        return replace(self, refunds={**self.refunds, name: refund})
+
+    def with_refunds(self, stages: Collection[Stage], amount: int, reason: str, at_ms: int) -> Facts:
+        """Give back `amount` of what was received for these stages, newest payment first."""
+        facts = self
+        for payment in reversed(self.payments.values()):
+            if payment.stage in stages:
+                part = min(amount, self.left_of(payment))
+                facts = facts.with_refund(payment, part, reason, at_ms)
+                amount -= part
+        return facts
 
     def pack(self) -> bytes:
-        """JSON with short names: this is kept for every live reservation."""
-        price = self.price
-        packed: dict[str, Any] = {"k": self.kind, "c": price.currency, "u": price.unit, "t": price.total}
-        if price.deposit or price.deposit_worth or price.balance or price.discounts:
-            packed["d"] = [price.deposit, price.deposit_worth, price.balance, price.discounts]
+        """JSON with short names, and nothing of what there is not: this is kept for every reservation."""
+        packed: dict[str, Any] = {"k": self.kind, "c": self.price.pack()}
         if self.payments:
             packed["p"] = {
-                p.stage.value: [p.amount, p.status, p.at_ms, p.provider_ref] for p in self.payments.values()
+                p.name: [p.amount, p.status, p.at_ms, p.provider_ref] for p in self.payments.values()
             }
         if self.refunds:
-            packed["r"] = {
-                r.stage.value: [r.amount, r.status, r.reason, r.at_ms] for r in self.refunds.values()
-            }
-        if self.rejected:
-            packed["x"] = self.rejected
+            packed["r"] = {r.name: [r.amount, r.status, r.reason, r.at_ms] for r in self.refunds.values()}
+        if self.before:
+            packed["b"] = [self.before.quantity, self.before.price.pack()]
+        rare = {"x": self.rejected, "i": self.items, "o": self.order_id, "f": self.kept, "m": self.reminded}
+        packed |= {name: value for name, value in rare.items() if value}
         return orjson.dumps(packed)
 
     @classmethod
     def unpack(cls, packed: str | bytes) -> Facts:
         found = orjson.loads(packed)
-        deposit, worth, balance, discounts = found.get("d", (0, 0, 0, ()))
-        price = Price(
-            found["c"],
-            found["u"],
-            found["t"],
-            deposit,
-            worth,
-            tuple((code, amount) for code, amount in discounts),
-            balance,
+        before = found.get("b")
+        return cls(
+            kind=found["k"],
+            price=Price.unpack(found["c"]),
+            payments={
+                name: Payment(name, amount, PaymentStatus(status), at_ms, ref)
+                for name, (amount, status, at_ms, ref) in found.get("p", {}).items()
+            },
+            refunds={
+                name: Refund(name, amount, RefundStatus(status), reason, at_ms)
+                for name, (amount, status, reason, at_ms) in found.get("r", {}).items()
+            },
+            rejected=tuple(found.get("x", ())),
+            items=tuple((sku, count) for sku, count in found.get("i", ())),
+            order_id=found.get("o"),
+            before=Agreed(before[0], Price.unpack(before[1])) if before else None,
+            kept=found.get("f", 0),
+            reminded=tuple(found.get("m", ())),
         )
-        payments = {
-            Stage(stage): Payment(Stage(stage), amount, PaymentStatus(status), at_ms, ref)
-            for stage, (amount, status, at_ms, ref) in found.get("p", {}).items()
-        }
-        refunds = {
-            Stage(stage): Refund(Stage(stage), amount, RefundStatus(status), reason, at_ms)
-            for stage, (amount, status, reason, at_ms) in found.get("r", {}).items()
-        }
-        return cls(found["k"], price, payments, refunds, tuple(found.get("x", ())))
 
 
 class Record(NamedTuple):
@@ -196,5 +296,22 @@ class Reservation:
             Facts.unpack(record.facts),
         )
 
-    def payment_id(self, stage: Stage) -> PaymentId:
-        return PaymentId(self.id, stage)
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What fulfilment ships: a bundle's SKUs, or the offer itself, and the gifts."""
+        items = self.facts.items or ((self.sku, 1),)
+        lines: list[dict[str, Any]] = [
+            {"sku": sku, "quantity": count * self.quantity} for sku, count in items
+        ]
+        for counter, n in self.claims:
+            if counter.startswith(GIFT) and not counter.endswith("@"):
+                lines.append({"sku": counter.rpartition("/")[2], "quantity": n, "gift": True})
+        if self.facts.order_id:
+            lines = [{**line, "main_order_id": self.facts.order_id} for line in lines]
+        return lines
+
+    def payment_id(self, name: str) -> PaymentId:
+        return PaymentId(self.id, name)
+
+    def refund_id(self, refund: Refund) -> str:
+        return f"{self.id}.{refund.name}"

@@ -10,9 +10,31 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from reservation.ids import ReservationId
-from reservation.kernel import Changes, Configured, Level, Move, Moved, Snapshot, Standing, StoredCampaign
-from reservation.keys import ALL_SHARDS, campaign_keys
-from reservation.outcomes import ConfigureOutcome, Outcome, StoreUnavailable
+from reservation.kernel import (
+    RANKED,
+    Changes,
+    Configured,
+    Level,
+    Move,
+    Moved,
+    Place,
+    Placed,
+    Ranking,
+    Snapshot,
+    Standing,
+    StoredCampaign,
+    StoredOrder,
+)
+from reservation.keys import ALL_SHARDS, campaign_keys, offer_keys, order_keys
+from reservation.outcomes import (
+    ConfigureOutcome,
+    GrantOutcome,
+    OrderOutcome,
+    Outcome,
+    PlaceOutcome,
+    RankOutcome,
+    StoreUnavailable,
+)
 from reservation.pipe import Pipe, unable
 from reservation.record import Record, Reservation
 from reservation.scripts import script
@@ -20,6 +42,9 @@ from reservation.scripts import script
 _CONNECTIONS_MAX = 32
 _CONNECT_SECONDS_MAX = 2.0
 _REPLY_SECONDS_MAX = 5.0
+_SCAN_COUNT = 500
+ORDER_KEPT_MS = 180 * 24 * 3_600_000
+"""A main order that nothing has happened to for so long is forgotten, and grants nothing any more."""
 
 
 def connect_redis(url: str) -> Redis:
@@ -55,14 +80,24 @@ class RedisStore:
         self._pipe = Pipe(client)
         self._move = script("move")
         self._configure = script("configure")
+        self._place = script("place")
+        self._rank = script("rank")
+        self._order = script("order")
+        self._grant = script("grant")
 
     async def now_ms(self) -> int:
         return _ms(await self._pipe.call("TIME"))
 
     async def configure(
-        self, campaign: str, revision: int, status: str, document: bytes, caps: Mapping[str, int]
+        self,
+        campaign: str,
+        revision: int,
+        status: str,
+        document: bytes,
+        caps: Mapping[str, int],
+        ends_at_ms: int,
     ) -> Configured:
-        args: list[Any] = [campaign, revision, status, document]
+        args: list[Any] = [campaign, revision, status, document, ends_at_ms]
         for counter, cap in caps.items():
             args += (counter, cap)
         keys = campaign_keys(campaign).for_configure
@@ -94,7 +129,7 @@ class RedisStore:
         return Changes(_ms(time), tuple(changed), numbers)
 
     async def move(self, move: Move) -> Moved:
-        keys = campaign_keys(move.id.campaign).for_move
+        keys = offer_keys(move.id.campaign, move.sku).for_move
         outcome, now_ms, packed = await self._pipe.run(self._move, keys, move_arguments(move))
         return Moved(Outcome(outcome.decode()), now_ms, self._unpack(move.id, packed))
 
@@ -144,7 +179,8 @@ class RedisStore:
             pipeline.hgetall(keys.tally)
             pipeline.hgetall(keys.reservations)
             pipeline.xrange(keys.shard.outbox)
-            there, used, caps, tally, packed, events = await pipeline.execute()
+            pipeline.zrange(keys.ranking, 0, -1, withscores=True)
+            there, used, caps, tally, packed, events, ranking = await pipeline.execute()
         if not there:
             return None
         reservations = [
@@ -152,7 +188,87 @@ class RedisStore:
             for digest, record in packed.items()
         ]
         unsettled = frozenset(fields[b"id"].decode() for _, fields in events)
-        return Snapshot(_counts(used), _counts(caps), _counts(tally), reservations, unsettled)
+        ranked = {f"{RANKED}{user.decode()}": int(score) for user, score in ranking}
+        return Snapshot(_counts(used) | ranked, _counts(caps), _counts(tally), reservations, unsettled)
+
+    async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
+        keys = campaign_keys(campaign)
+        next_cursor, some = await self._pipe.call("HSCAN", keys.reservations, cursor, "COUNT", _SCAN_COUNT)
+        found = [
+            Reservation.of(ReservationId(campaign, digest.decode()), Record.unpack(packed))
+            for digest, packed in some.items()
+        ]
+        return int(next_cursor), found
+
+    async def take_place(self, move: Move, details: bytes) -> Placed:
+        keys = offer_keys(move.id.campaign, move.sku).for_place
+        outcome, now_ms, position = await self._pipe.run(self._place, keys, place_arguments(move, details))
+        found = outcome.decode()
+        return Placed(PlaceOutcome(found) if found in set(PlaceOutcome) else Outcome(found), now_ms, position)
+
+    async def leave_place(self, campaign: str, sku: str, user: str) -> bool:
+        args = [campaign, 0, 0, "", 0, "", "", "", sku, user, 0, "", ""]
+        outcome, *_ = await self._pipe.run(self._place, offer_keys(campaign, sku).for_place, args)
+        return PlaceOutcome(outcome.decode()) is PlaceOutcome.LEFT
+
+    async def place(self, campaign: str, sku: str, user: str) -> tuple[int, Place] | None:
+        keys = offer_keys(campaign, sku)
+        async with self._read(transaction=True) as pipeline:
+            pipeline.zrank(keys.queue, user)
+            pipeline.hget(keys.places, f"{sku}/{user}")
+            rank, packed = await pipeline.execute()
+        return None if rank is None else (int(rank) + 1, _place(user, packed))
+
+    async def queues(self) -> list[tuple[str, str]]:
+        async with self._read() as pipeline:
+            for shard in ALL_SHARDS:
+                pipeline.smembers(shard.queues)
+            found = await pipeline.execute()
+        names = sorted(name.decode() for members in found for name in members)
+        return [(campaign, sku) for campaign, _, sku in (name.partition("/") for name in names)]
+
+    async def queue(self, campaign: str, sku: str, limit: int) -> list[Place]:
+        keys = offer_keys(campaign, sku)
+        users = [user.decode() for user in await self._pipe.call("ZRANGE", keys.queue, 0, limit - 1)]
+        if not users:
+            return []
+        packed = await self._pipe.call("HMGET", keys.places, *(f"{sku}/{user}" for user in users))
+        return [_place(user, one) for user, one in zip(users, packed, strict=True) if one is not None]
+
+    async def ranking(self, campaign: str, user: str | None, limit: int) -> Ranking:
+        keys = campaign_keys(campaign).for_rank
+        outcome, now_ms, flat, own, above = await self._pipe.run(self._rank, keys, [limit, user or ""])
+        entries = tuple((name.decode(), int(float(score))) for name, score in _pairs(flat))
+        final = RankOutcome(outcome.decode()) is RankOutcome.FINAL
+        return Ranking(final, now_ms, entries, int(float(own)) if own else None, above)
+
+    async def order(self, order_id: str) -> StoredOrder | None:
+        version, body = await self._pipe.call("HMGET", order_keys(order_id).order, "version", "body")
+        return None if version is None else StoredOrder(int(version), body)
+
+    async def record_order(
+        self, order_id: str, version: int, body: bytes, *, unfinished: bool | None, event: bool
+    ) -> bool:
+        mark = "" if unfinished is None else int(unfinished)
+        args = [order_id, version, body, mark, int(event), ORDER_KEPT_MS]
+        outcome, *_ = await self._pipe.run(self._order, order_keys(order_id).for_order, args)
+        return OrderOutcome(outcome.decode()) is OrderOutcome.RECORDED
+
+    async def unfinished_orders(self) -> list[str]:
+        async with self._read() as pipeline:
+            for shard in ALL_SHARDS:
+                pipeline.smembers(shard.unfinished)
+            found = await pipeline.execute()
+        return sorted(name.decode() for names in found for name in names)
+
+    async def grant(
+        self, campaign: str, revision: int, order_id: str, version: int, caps: Mapping[str, int]
+    ) -> GrantOutcome:
+        args: list[Any] = [revision, order_id, version]
+        for counter, cap in caps.items():
+            args += (counter, cap)
+        outcome, _ = await self._pipe.run(self._grant, campaign_keys(campaign).for_grant, args)
+        return GrantOutcome(outcome.decode())
 
     def _read(self, *, transaction: bool = False) -> _Reading:
         return _Reading(self._client, transaction)
@@ -177,6 +293,15 @@ class _Reading:
             raise StoreUnavailable(str(error)) from error
 
 
+def _pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _place(user: str, packed: bytes) -> Place:
+    units, _, details = packed.partition(b" ")
+    return Place(user, int(units), details)
+
+
 def _id(text: bytes) -> ReservationId:
     found = ReservationId.parse(text.decode())
     if found is None:
@@ -199,6 +324,7 @@ def move_arguments(move: Move) -> list[Any]:
         gate.after,
         move.first_refusal,
         move.last_refusal,
+        int(move.heeds_status),
         move.user,
         move.sku,
         move.quantity,
@@ -208,7 +334,35 @@ def move_arguments(move: Move) -> list[Any]:
         move.facts,
         move.event,
         move.data,
+        move.queued,
+        int(move.serves),
     ]
+    return args + _claim_arguments(move)
+
+
+def place_arguments(move: Move, details: bytes) -> list[Any]:
+    """ARGV of place.lua."""
+    gate = move.gate
+    args: list[Any] = [
+        move.id.campaign,
+        move.revision,
+        gate.opens_at_ms,
+        gate.before,
+        gate.closes_at_ms,
+        gate.after,
+        move.first_refusal,
+        move.last_refusal,
+        move.sku,
+        move.user,
+        move.quantity,
+        details,
+        move.queued,
+    ]
+    return args + _claim_arguments(move)
+
+
+def _claim_arguments(move: Move) -> list[Any]:
+    args: list[Any] = []
     for claim in move.claims:
         args += (claim.counter, claim.n, "" if claim.cap is None else claim.cap, claim.refusal)
     return args

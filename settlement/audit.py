@@ -4,6 +4,7 @@ I1 held + sold + available = stock      I5 no order without a reservation
 I2 held + sold <= stock                 I6 same key, same answer (the client's log shows it)
 I3 nobody beyond a quota                I7 at most one charge a stage, and one refund for a charge on
 I4 each reservation is one order           a reservation that ended
+I9 no gift or entitlement beyond its number
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ class Auditor:
         _check_counters(audit, snapshot)
         orders = await self._settled(campaign_id, snapshot)
         _check_quotas(audit, snapshot, await self._book.quotas(campaign_id))
+        unfinished = set(await self._store.unfinished_orders())
+        _check_promises(audit, snapshot, await self._book.promises(campaign_id), unfinished)
         _check_orders(audit, snapshot, orders)
         await self._check_strangers(audit, snapshot, orders)
         return audit
@@ -199,6 +202,22 @@ def _check_quotas(audit: CampaignAudit, snapshot: Snapshot, quotas: dict[str | N
             audit.violate("I3", f"user {user} has {units} of {sku or 'the campaign'}, the quota is {quota}")
 
 
+def _check_promises(
+    audit: CampaignAudit, snapshot: Snapshot, promises: dict[str, int], unfinished: set[str]
+) -> None:
+    """Gifts and entitlements: never more than were ever promised, and none of what was taken back."""
+    for counter, used in sorted(snapshot.used.items()):
+        if counter in promises and used > promises[counter]:
+            audit.violate("I9", f"{counter}: {used} given, {promises[counter]} promised")
+        if not counter.startswith("entitlement"):
+            continue
+        granted, order_id = promises.get("entitlement", 0), counter.partition(":")[2]
+        if used > granted:
+            audit.violate("I9", f"{counter}: {used} used, {granted} granted")
+        if snapshot.caps.get(counter) == 0 and order_id not in unfinished:
+            audit.violate("I9", f"{counter}: {used} used of what was taken back")
+
+
 def _check_orders(audit: CampaignAudit, snapshot: Snapshot, orders: dict[str, OrderAudit]) -> None:
     for one in snapshot.reservations:
         name = str(one.id)
@@ -224,7 +243,7 @@ def _check_orders(audit: CampaignAudit, snapshot: Snapshot, orders: dict[str, Or
 def _check_money(audit: CampaignAudit, one: Reservation, order: OrderAudit) -> None:
     name, facts = str(one.id), one.facts
     charged = sum(p.amount for p in facts.payments.values() if p.status is PaymentStatus.SUCCEEDED)
-    returned = sum(refund.amount for refund in facts.refunds.values())
+    returned = charged - facts.received
     if (order.paid, order.payments_succeeded) != (charged, charged):
         audit.violate(
             "I7", f"{name}: charged {charged}, the book says {order.paid} and {order.payments_succeeded}"
@@ -233,7 +252,12 @@ def _check_money(audit: CampaignAudit, one: Reservation, order: OrderAudit) -> N
         audit.violate(
             "I7", f"{name}: refunded {returned}, the book says {order.refunded} and {order.refunds}"
         )
-    if one.state in SOLD and charged - returned != facts.price.total:
-        audit.violate("I7", f"{name}: confirmed for {facts.price.total}, charged {charged - returned}")
-    if one.state not in SOLD | LIVE and one.state is not State.FORFEITED and charged != returned:
-        audit.violate("I7", f"{name}: {one.state}, charged {charged} and refunded {returned}")
+    if any(facts.left_of(payment) < 0 for payment in facts.payments.values() if charged):
+        audit.violate("I7", f"{name}: more was refunded of a payment than was charged")
+    agreed = facts.before.price if facts.before else facts.price
+    owed = {State.CONFIRMED: agreed.payable, State.DEPOSIT_PAID: agreed.deposit}.get(one.state, 0)
+    if facts.received - facts.kept != owed:
+        audit.violate(
+            "I7",
+            f"{name}: {one.state} for {owed}, charged {charged}, refunded {returned}, kept {facts.kept}",
+        )

@@ -36,6 +36,15 @@ class RefundDue(NamedTuple):
     reason: str
 
 
+class NotificationDue(NamedTuple):
+    """A notification to send; `attempts` with this one."""
+
+    notification_id: str
+    type: str
+    body: dict[str, Any]
+    attempts: int
+
+
 class OrderAudit(NamedTuple):
     """What the book says of one reservation. Money in minor units."""
 
@@ -54,7 +63,7 @@ class OrderAudit(NamedTuple):
 
 
 class Book:
-    """Orders, their events, payments, refunds and campaigns. Methods raise BookUnavailable."""
+    """Orders, their events, payments, refunds, notifications, campaigns. Methods raise BookUnavailable."""
 
     def __init__(self, dsn: str, *, connections_max: int = 4) -> None:
         self._pool = AsyncConnectionPool(
@@ -85,10 +94,12 @@ class Book:
         rows = Rows(envelopes)
         steps = (
             ("settle_campaigns", rows.campaigns),
+            ("settle_main_orders", rows.main_orders),
             ("settle_events", rows.events),
             ("settle_orders", rows.orders),
             ("settle_payments", rows.payments),
             ("settle_refunds", rows.refunds),
+            ("settle_notifications", rows.notifications),
         )
         try:
             async with (
@@ -113,6 +124,24 @@ class Book:
         ((count,),) = await self._all("SELECT count(*) FROM refunds WHERE status = 'pending'", {})
         return int(count)
 
+    async def notifications_to_send(
+        self, limit: int, seconds_min: float, seconds_max: float
+    ) -> list[NotificationDue]:
+        """Notifications whose time has come; each is given to one caller at a time.
+
+        The next attempt is from `seconds_min` off, for the first, to `seconds_max`.
+        """
+        parameters = {"limit": limit, "seconds_min": seconds_min, "seconds_max": seconds_max}
+        found = await self._all(statement("notifications_to_send"), parameters)
+        return [NotificationDue(*row) for row in found]
+
+    async def note_notification_sent(self, notification: str) -> None:
+        await self._all(statement("notification_sent"), {"notification": notification})
+
+    async def note_notification_not_sent(self, notification: str, error: str, *, give_up: bool) -> None:
+        parameters = {"notification": notification, "error": error, "give_up": give_up}
+        await self._all(statement("notification_not_sent"), parameters)
+
     async def remembers(self, campaign: str) -> bool:
         query = "SELECT 1 FROM campaigns WHERE id = %(campaign)s"
         return bool(await self._all(query, {"campaign": campaign}))
@@ -135,6 +164,10 @@ class Book:
     async def quotas(self, campaign: str) -> dict[str | None, int | None]:
         """The most generous quota by SKU, None for the campaign's; None where any number went."""
         return dict(await self._all(statement("audit_quotas"), {"campaign": campaign}))
+
+    async def promises(self, campaign: str) -> dict[str, int]:
+        """The most that was ever promised, by a gift's counter; "entitlement" for units to a main order."""
+        return dict(await self._all(statement("audit_promises"), {"campaign": campaign}))
 
     async def _all(self, query: str, parameters: dict[str, Any]) -> list[Any]:
         try:

@@ -21,7 +21,13 @@ SETTLE_FAILURES = Counter(
 DEAD_LETTERS = Counter("doorbuster_dead_letters_total", "Events that the book refused.")
 RELAYED_EVENTS = Counter("doorbuster_relayed_events_total", "Events confirmed by the broker.")
 RELAY_FAILURES = Counter("doorbuster_relay_failures_total", "Publishes that failed and were tried again.")
-LAPSED = Counter("doorbuster_lapsed_total", "Reservations ended by their deadline.")
+LAPSED = Counter("doorbuster_lapsed_total", "Reservations ended or reminded by their deadline.")
+SERVED = Counter("doorbuster_waitlist_served_total", "Places in waitlists that became holds.")
 REFUND_REQUESTS = Counter(
     "doorbuster_refund_requests_total", "Refunds asked of the payment provider.", ["outcome"]
+)
+NOTIFICATIONS = Counter(
+    "doorbuster_notifications_total",
+    "Attempts to send the merchant a notification, by what became of them.",
+    ["type", "outcome"],
 )

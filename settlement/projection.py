@@ -10,8 +10,10 @@ from typing import Any
 import orjson
 
 from reservation.ids import ReservationId
+from reservation.main_order import MainOrder
 from reservation.outbox import Envelope
 from reservation.record import PaymentStatus, Record, Reservation
+from settlement.notifications import NOTIFIED, notification_body, notification_id
 
 Columns = dict[str, list[Any]]
 """Parameters of a statement that unnests them: column name -> one value a row."""
@@ -26,33 +28,42 @@ class Rows:
 
     def __init__(self, envelopes: Iterable[Envelope]) -> None:
         self.campaigns: list[dict[str, Any]] = []
+        self.main_orders: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.orders: list[dict[str, Any]] = []
         self.payments: list[dict[str, Any]] = []
         self.refunds: list[dict[str, Any]] = []
+        self.notifications: list[dict[str, Any]] = []
         newest: dict[str, tuple[Reservation, Envelope]] = {}
-        first: dict[str, dict[str, Any]] = {}
+        tiers: dict[str, str] = {}
         for envelope in envelopes:
             try:
+                if envelope["type"] == "main_order_changed":
+                    self.main_orders.append(_main_order(envelope))
+                    continue
                 if "record" not in envelope:
                     self.campaigns.append(_campaign(envelope))
                     continue
                 reservation = _reservation(envelope)
+                self.events.append(_event(reservation, envelope))
+                if envelope["type"] in NOTIFIED:
+                    self.notifications.append(_notification(reservation, envelope))
+                tier = envelope["data"].get("tier")
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise Malformed(f"{type(error).__name__}: {error}") from error
             name = envelope["id"]
-            self.events.append(_event(reservation, envelope))
-            if envelope["data"].get("lines"):
-                first[name] = envelope["data"]
+            if tier is not None:
+                tiers[name] = tier
             if name not in newest or newest[name][0].version < reservation.version:
                 newest[name] = (reservation, envelope)
         # In the order of their ids, so that two workers never wait for each other's rows in a circle.
         for name in sorted(newest):
             reservation, _ = newest[name]
-            self.orders.append(_order(reservation, first.get(name, {})))
+            self.orders.append(_order(reservation, tiers.get(name)))
             self.payments += _payments(reservation)
             self.refunds += _refunds(reservation)
         self.events.sort(key=lambda row: (row["id"], row["version"]))
+        self.notifications.sort(key=lambda row: row["notification"])
 
 
 def columns(rows: list[dict[str, Any]]) -> Columns:
@@ -82,6 +93,19 @@ def _campaign(envelope: Envelope) -> dict[str, Any]:
     }
 
 
+def _main_order(envelope: Envelope) -> dict[str, Any]:
+    order = MainOrder.unpack(envelope["id"], envelope["version"], orjson.dumps(envelope["body"]))
+    return {
+        "id": order.id,
+        "user": order.user,
+        "state": order.state,
+        "lines": orjson.dumps([line._asdict() for line in order.lines]).decode(),
+        "paid_at": _at(order.paid_at_ms) if order.user is not None else None,
+        "version": order.version,
+        "at": _at(envelope["at"]),
+    }
+
+
 def _event(reservation: Reservation, envelope: Envelope) -> dict[str, Any]:
     # With the state it led to: an order's history reads without its rows.
     data = {**envelope["data"], "state": reservation.state, "quantity": reservation.quantity}
@@ -94,10 +118,20 @@ def _event(reservation: Reservation, envelope: Envelope) -> dict[str, Any]:
     }
 
 
-def _order(reservation: Reservation, data: dict[str, Any]) -> dict[str, Any]:
+def _notification(reservation: Reservation, envelope: Envelope) -> dict[str, Any]:
+    return {
+        "notification": notification_id(reservation),
+        "id": str(reservation.id),
+        "campaign": reservation.id.campaign,
+        "user": reservation.user,
+        "type": envelope["type"],
+        "body": notification_body(reservation, envelope).decode(),
+    }
+
+
+def _order(reservation: Reservation, tier: str | None) -> dict[str, Any]:
     facts = reservation.facts
     paid = [p.amount for p in facts.payments.values() if p.status is PaymentStatus.SUCCEEDED]
-    lines = data.get("lines")
     return {
         "id": str(reservation.id),
         "campaign": reservation.id.campaign,
@@ -111,9 +145,9 @@ def _order(reservation: Reservation, data: dict[str, Any]) -> dict[str, Any]:
         "total": facts.price.total,
         "paid": sum(paid),
         "refunded": sum(refund.amount for refund in facts.refunds.values()),
-        "main_order": None,
-        "tier": data.get("tier"),
-        "lines": orjson.dumps(lines).decode() if lines else None,
+        "main_order": facts.order_id,
+        "tier": tier,
+        "lines": orjson.dumps(reservation.lines).decode(),
         "price": orjson.dumps(facts.price.to_json()).decode(),
         "created_at": _at(reservation.created_at_ms),
         "updated_at": _at(reservation.updated_at_ms),
@@ -123,7 +157,7 @@ def _order(reservation: Reservation, data: dict[str, Any]) -> dict[str, Any]:
 def _payments(reservation: Reservation) -> list[dict[str, Any]]:
     return [
         {
-            "payment": str(reservation.payment_id(payment.stage)),
+            "payment": str(reservation.payment_id(payment.name)),
             "id": str(reservation.id),
             "stage": payment.stage,
             "amount": payment.amount,
@@ -140,8 +174,8 @@ def _payments(reservation: Reservation) -> list[dict[str, Any]]:
 def _refunds(reservation: Reservation) -> list[dict[str, Any]]:
     return [
         {
-            "refund": reservation.payment_id(refund.stage).refund_id,
-            "payment": str(reservation.payment_id(refund.stage)),
+            "refund": reservation.refund_id(refund),
+            "payment": str(reservation.payment_id(refund.payment)),
             "id": str(reservation.id),
             "amount": refund.amount,
             "currency": reservation.facts.price.currency,

@@ -1,41 +1,109 @@
-"""The sweeper: ends reservations whose deadline has passed, in bounded batches."""
+"""The sweeper: does what time asks for. It ends what was not paid, reminds, serves the waitlist, and
+finishes what others began."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
+from reservation.campaign import BalanceWindow, Campaign
+from reservation.catalog import REFRESH_SECONDS, Catalog
 from reservation.desk import Desk
 from reservation.ids import ReservationId
-from reservation.outcomes import Contended, StoreUnavailable
-from settlement.metrics import LAPSED
+from reservation.kernel import Store
+from reservation.order_desk import OrderDesk
+from reservation.outcomes import Contended, Fault
+from reservation.record import State
+from reservation.waitlist import Waitlist
+from settlement.metrics import LAPSED, SERVED
 from settlement.retry import patiently
 
 BATCH_MAX = 500
 """Of one shard at a time, so that a hundred thousand holds that end together do not stop the sale."""
 PAUSE_SECONDS = 0.05
+UNFINISHED_PAUSE_SECONDS = 1.0
 
 
 class Sweeper:
-    """Looks for passed deadlines, for ever. Several may run: a reservation ends once."""
+    """Looks for what is due, for ever. Several may run: everything is done once."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(
+        self, store: Store, catalog: Catalog, desk: Desk, waitlist: Waitlist, orders: OrderDesk
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
         self._desk = desk
+        self._waitlist = waitlist
+        self._orders = orders
+        self._windows: dict[str, BalanceWindow] = {}
+        """By campaign: the window that its reservations' appointments were last brought in line with."""
 
-    async def run(self) -> None:
-        while True:
-            found = await patiently(self.sweep, StoreUnavailable)
-            if found == 0:
-                await asyncio.sleep(PAUSE_SECONDS)
+    def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What is to run side by side: none waits for another."""
+        return (
+            self._catalog.follow(),
+            _again(self.sweep, PAUSE_SECONDS),
+            _again(self.serve, PAUSE_SECONDS),
+            _again(self.finish, UNFINISHED_PAUSE_SECONDS),
+            _again(self.reschedule, REFRESH_SECONDS),
+        )
 
     async def sweep(self) -> int:
-        """End one batch of what is due; how many were due. Raises StoreUnavailable."""
+        """Deal with one batch of passed deadlines; how many there were. Raises StoreUnavailable."""
         due = await self._desk.due(BATCH_MAX)
-        for lapsed in await asyncio.gather(*(self._lapse(one) for one in due)):
+        for lapsed in await asyncio.gather(*(self._alone(self._desk.lapse, one) for one in due)):
             LAPSED.inc(lapsed)
         return len(due)
 
-    async def _lapse(self, reservation_id: ReservationId) -> bool:
+    async def serve(self) -> int:
+        """Hold what has come back for those who stand in line; how many were served."""
+        served = await self._waitlist.serve()
+        SERVED.inc(served)
+        return served
+
+    async def finish(self) -> int:
+        """Take back what main orders no longer entitle to, where that was left half done. Always 0: what
+        cannot be finished now must not be tried again at once."""
+        for order_id in await self._orders.unfinished():
+            await self._orders.finish(order_id)
+        return 0
+
+    async def reschedule(self) -> int:
+        """Bring appointments in line with balance windows that were moved; how many campaigns had been."""
+        moved = 0
+        for campaign in self._catalog.all():
+            window = campaign.balance
+            if window is not None and self._windows.get(campaign.id) != window:
+                await self._reschedule(campaign)
+                self._windows[campaign.id] = window
+                moved += 1
+        return moved
+
+    async def _reschedule(self, campaign: Campaign) -> None:
+        tally = (await self._store.standing(campaign.id, ["-"])).tally
+        if not any(n for name, n in tally.items() if name.startswith(f"{State.DEPOSIT_PAID}/")):
+            return
+        cursor = 0
+        while True:
+            cursor, found = await self._store.scan(campaign.id, cursor)
+            waiting = [one.id for one in found if one.state is State.DEPOSIT_PAID]
+            await asyncio.gather(*(self._alone(self._desk.keep_appointments, one) for one in waiting))
+            if cursor == 0:
+                return
+
+    @staticmethod
+    async def _alone(
+        change: Callable[[ReservationId], Awaitable[bool]], reservation_id: ReservationId
+    ) -> bool:
         try:
-            return await self._desk.lapse(reservation_id)
+            return await change(reservation_id)
         except Contended:
             return False  # it is still due: the next batch has it
+
+
+async def _again(step: Callable[[], Awaitable[int]], pause_seconds: float) -> None:
+    """Take the step for ever, at once again while there is something to do."""
+    while True:
+        if await patiently(step, Fault) == 0:
+            await asyncio.sleep(pause_seconds)

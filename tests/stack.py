@@ -28,10 +28,12 @@ from tests.servers import free_port, wait_until
 JWT_SECRET = "a secret that only the tests know, 32+ bytes"
 SERVICE_KEY = "dbk_service-key-of-the-tests"
 PSP_KEY = b"what the provider signs with"
+NOTIFY_KEY = b"what the merchant is told is signed with"
 SECRETS = {
     "DOORBUSTER_JWT_SECRET": JWT_SECRET,
     "DOORBUSTER_SERVICE_KEY": SERVICE_KEY,
     "DOORBUSTER_PSP_SECRET": "whsec_" + base64.b64encode(PSP_KEY).decode(),
+    "DOORBUSTER_NOTIFY_SECRET": "whsec_" + base64.b64encode(NOTIFY_KEY).decode(),
 }
 COMMAND = [sys.executable, "-m", "doorbuster"]
 

@@ -27,16 +27,22 @@ ONE_SHOT = {"migrate"}
 EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 SETTINGS = {PREFIX + field.upper() for field in Settings.model_fields}
 REFERENCE = re.compile(r"\$\{(\w+)(:\?[^}]+)?\}")
+OPTIONAL = re.compile(r"\$\{(\w+):-\}")
 
 every_one_of_ours = pytest.mark.parametrize("name", OURS)
 every_service = pytest.mark.parametrize("name", SERVICES)
 
 
-def environment_of(name: str) -> dict[str, str]:
-    """What a service is told, once .env is filled in the way .env.example says."""
-    filled = {variable: value + "0123456789abcdef" * 4 for variable, value in EXAMPLE.items()}
+def environment_of(name: str, **more: str) -> dict[str, str]:
+    """What a service is told, once .env is filled in the way .env.example says, and has `more` in it."""
+    filled = {variable: value + "0123456789abcdef" * 4 for variable, value in EXAMPLE.items()} | more
     told = SERVICES[name].get("environment", {})
-    return {key: REFERENCE.sub(lambda found: filled[found[1]], value) for key, value in told.items()}
+    given = {key: OPTIONAL.sub(lambda found: filled.get(found[1], ""), value) for key, value in told.items()}
+    return {key: REFERENCE.sub(lambda found: filled[found[1]], value) for key, value in given.items()}
+
+
+def environment_values() -> list[str]:
+    return [value for service in SERVICES.values() for value in service.get("environment", {}).values()]
 
 
 def option(name: str, flag: str) -> str:
@@ -98,9 +104,17 @@ def test_gateway_and_worker_agree_on_the_sandbox() -> None:
         assert told["DOORBUSTER_REFUND_URL"] == url
 
 
+def test_notifications_go_where_they_are_told_to() -> None:
+    assert environment_of("worker")["DOORBUSTER_NOTIFY_URL"] == ""
+    url = "https://shop.example/doorbuster"
+    assert environment_of("worker", DOORBUSTER_NOTIFY_URL=url)["DOORBUSTER_NOTIFY_URL"] == url
+    optional = {found for value in environment_values() for found in OPTIONAL.findall(value)}
+    assert optional == {"DOORBUSTER_NOTIFY_URL"}
+    assert all(variable in (ROOT / ".env.example").read_text() for variable in optional)
+
+
 def test_every_secret_comes_from_outside_and_is_demanded() -> None:
-    values = [value for service in SERVICES.values() for value in service.get("environment", {}).values()]
-    references = [found for value in values for found in REFERENCE.findall(value)]
+    references = [found for value in environment_values() for found in REFERENCE.findall(value)]
     assert {variable for variable, _ in references} == EXAMPLE.keys()
     assert all(demanded for _, demanded in references)
     for service in SERVICES.values():

@@ -5,9 +5,10 @@
 --   and sold.
 --
 -- KEYS: campaign used caps campaigns changes outbox
--- ARGV: campaign revision status document caps...
+-- ARGV: campaign revision status document ends_at caps...
 --   revision  the revision this change was decided on; 0 makes a new campaign
 --   status    running, paused or closed
+--   ends_at   ms; from then on the ranking stands
 --   caps      two each: counter cap
 --
 -- Outcomes, in order of precedence: conflict below_used configured
@@ -22,7 +23,7 @@ local current = redis.call('HGET', KEYS[1], 'revision') or '0'
 if current ~= expected then
   return { 'conflict', now, tonumber(current), '' }
 end
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   local used = tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or 0)
   if used > tonumber(ARGV[i + 1]) then
     return { 'below_used', now, tonumber(current), ARGV[i] }
@@ -30,8 +31,9 @@ for i = 5, #ARGV, 2 do
 end
 
 local revision = tonumber(current) + 1
-redis.call('HSET', KEYS[1], 'revision', revision, 'status', status, 'document', document, 'changed_at', now)
-for i = 5, #ARGV, 2 do
+redis.call('HSET', KEYS[1], 'revision', revision, 'status', status, 'document', document,
+  'ends_at', ARGV[5], 'changed_at', now)
+for i = 6, #ARGV, 2 do
   redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
 end
 -- The shard's running number of changes lets every gateway ask for just what it has not seen.

@@ -4,11 +4,12 @@
 --   The claims of the reservation become exactly the claims asked for: the script takes the
 --   difference, so what was held is given back once, whatever the cause and however often
 --   the move is retried. The event is in the outbox if and only if the move was made.
+--   While somebody stands in line for an offer, only who is served from the line gets more of it.
 --
--- KEYS: campaign used caps tally reservations deadlines index outbox
+-- KEYS: campaign used caps tally reservations ranking final places queue deadlines index queues outbox
 -- ARGV: campaign digest version fingerprint revision opens_at opens_refusal closes_at
---       closes_refusal first_refusal last_refusal user sku quantity state hold_ms deadline
---       facts type data claims...
+--       closes_refusal first_refusal last_refusal heeds_status user sku quantity state hold_ms
+--       deadline facts type data queued serves claims...
 --   version        the version this move was decided on; 0 makes a new reservation
 --   fingerprint    of the request body, to tell a replay from a reused key
 --   revision       of the campaign that the move was decided on; 0 when none matters
@@ -16,9 +17,13 @@
 --   closes_at      ms; from it on the answer is closes_refusal; 0 is no bound
 --   first_refusal  known by the caller and answered before the windows, or empty
 --   last_refusal   known by the caller and answered after the windows, or empty
+--   heeds_status   1 if a paused or closed campaign refuses this
 --   hold_ms        the deadline is this far from now; 0 takes `deadline` (ms, 0 is none)
+--   queued         the counter that the queue of this sku is for
+--   serves         1 if this serves the user's place in the queue, whose turn it must be
 --   claims         four each: counter n cap refusal. A counter that ends in @ is the user's
---                  own. An empty cap is the one kept in the store.
+--                  own; one that begins with # is ranked. An empty cap is the one kept in the
+--                  store. Claims whose refusal begins with ? are taken or left out together.
 --
 -- Outcomes, in order of precedence: replayed idempotency_mismatch conflict
 --   reservation_not_found store_unavailable stale first_refusal ended closes_refusal
@@ -26,7 +31,10 @@
 -- Reply: {outcome, now_ms, record}; the record is empty where there is none.
 
 --@include record
+--@include campaign
+--@include ranking
 --@include claims
+--@include queue
 
 local campaign, digest, expected = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -52,68 +60,55 @@ elseif not is_new then
 end
 
 -- 2. The campaign: there, as the caller knows it, and in its window by this clock.
-local live = redis.call('HMGET', KEYS[1], 'revision', 'status')
-if not live[1] then
-  return { 'store_unavailable', now, '' }
-end
-if ARGV[5] ~= '0' and ARGV[5] ~= live[1] then
-  return { 'stale', now, '' }
-end
-if ARGV[10] ~= '' then
-  return { ARGV[10], now, '' }
-end
-if is_new and live[2] == 'closed' then
-  return { 'ended', now, '' }
-end
-local opens_at, closes_at = tonumber(ARGV[6]), tonumber(ARGV[8])
-if closes_at > 0 and now >= closes_at then
-  return { ARGV[9], now, '' }
-end
-if now < opens_at then
-  return { ARGV[7], now, '' }
-end
-if is_new and live[2] == 'paused' then
-  return { 'paused', now, '' }
-end
-if ARGV[11] ~= '' then
-  return { ARGV[11], now, '' }
+local asked = { ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11] }
+local refusal, waiting = refused_by_campaign(KEYS[1], now, asked, ARGV[12] == '1')
+if refusal then
+  return { refusal, now, '' }
 end
 
 -- 3. The one rule: used + n <= cap, for every claim.
-local user, sku, quantity = ARGV[12], ARGV[13], tonumber(ARGV[14])
+local user, sku, quantity = ARGV[13], ARGV[14], tonumber(ARGV[15])
 local wanted = {}
-for i = 21, #ARGV, 4 do
+for i = 24, #ARGV, 4 do
   wanted[#wanted + 1] = { ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3] }
 end
-local refusal, steps = weigh_claims(record and record[CLAIMS] or {}, wanted, user, KEYS[2], KEYS[3])
+local queued, serves = nil, ARGV[23] == '1'
+if serves then
+  local levels = { redis.call('HGET', KEYS[3], ARGV[22]) or 0, redis.call('HGET', KEYS[2], ARGV[22]) or 0 }
+  if not has_turn(KEYS[9], KEYS[8], sku, user, levels[1] - levels[2]) then
+    return { 'conflict', now, '' }
+  end
+elseif waiting > 0 and redis.call('EXISTS', KEYS[9]) == 1 then
+  queued = ARGV[22]
+end
+local steps, claims
+refusal, steps, claims = weigh_claims(record and record[CLAIMS] or {}, wanted, user, KEYS[2], KEYS[3], queued)
 if refusal then
   return { refusal, now, '' }
 end
 
 -- 4. Nothing can refuse any more: write.
-apply_claims(steps, KEYS[2])
-local claims = {}
-for _, claim in ipairs(wanted) do
-  claims[#claims + 1] = claim[1]
-  claims[#claims + 1] = claim[2]
+apply_claims(steps, KEYS[2], KEYS[1], KEYS[6], KEYS[7], now)
+if serves then
+  leave_queue(KEYS[1], KEYS[9], KEYS[8], KEYS[12], campaign, sku, user)
 end
 
-local state, hold_ms, deadline = ARGV[15], tonumber(ARGV[16]), tonumber(ARGV[17])
+local state, hold_ms, deadline = ARGV[16], tonumber(ARGV[17]), tonumber(ARGV[18])
 if hold_ms > 0 then
   deadline = now + hold_ms
 end
 local reservation_id = campaign .. '.' .. digest
 if deadline > 0 then
-  redis.call('ZADD', KEYS[6], deadline, reservation_id)
+  redis.call('ZADD', KEYS[10], deadline, reservation_id)
 elseif record and record[DEADLINE] > 0 then
-  redis.call('ZREM', KEYS[6], reservation_id)
+  redis.call('ZREM', KEYS[10], reservation_id)
 end
 
 if record then
   redis.call('HINCRBY', KEYS[4], record[STATE] .. '/' .. sku, -record[QUANTITY])
 else
   record = { [USER] = user, [SKU] = sku, [CREATED_AT] = now, [FINGERPRINT] = ARGV[4], [VERSION] = 0 }
-  remember(KEYS[7], user, reservation_id)
+  remember(KEYS[11], user, reservation_id)
 end
 redis.call('HINCRBY', KEYS[4], state .. '/' .. sku, quantity)
 
@@ -123,8 +118,12 @@ record[QUANTITY] = quantity
 record[CLAIMS] = claims
 record[UPDATED_AT] = now
 record[DEADLINE] = deadline
-record[FACTS] = ARGV[18]
+record[FACTS] = ARGV[19]
 packed = cmsgpack.pack(record)
 redis.call('HSET', KEYS[5], digest, packed)
-redis.call('XADD', KEYS[8], '*', 'type', ARGV[19], 'id', reservation_id, 'record', packed, 'data', ARGV[20])
+redis.call('XADD', KEYS[13], '*', 'type', ARGV[20], 'id', reservation_id, 'record', packed, 'data', ARGV[21])
+if not is_new then
+  -- For those who watch it. Nobody can watch what is only just made.
+  redis.call('PUBLISH', 'doorbuster:moved:' .. reservation_id, record[VERSION])
+end
 return { 'moved', now, packed }

@@ -5,7 +5,7 @@ SET attempts = attempts + 1,
     next_attempt_at = clock_timestamp() + least(power(2, attempts), 300) * interval '1 second'
 WHERE refund_id IN (
     SELECT refund_id FROM refunds
-    WHERE status = 'pending' AND next_attempt_at <= clock_timestamp()
+    WHERE status = 'pending' AND next_attempt_at <= now()
     ORDER BY next_attempt_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED)

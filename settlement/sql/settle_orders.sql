@@ -1,5 +1,5 @@
 -- Bring orders up to the newest version seen. Events may come late, twice or out of order, so an
--- older one only fills in what just the first event carries: the lines and the tier.
+-- older one only fills in what just the first event carries: the tier.
 INSERT INTO orders AS o (reservation_id, campaign, kind, sku, user_id, quantity, state, version,
     currency, total, paid, refunded, main_order_id, tier, lines, price, created_at, updated_at)
 SELECT * FROM unnest(%(id)s::text[], %(campaign)s::text[], %(kind)s::text[], %(sku)s::text[],
@@ -8,8 +8,8 @@ SELECT * FROM unnest(%(id)s::text[], %(campaign)s::text[], %(kind)s::text[], %(s
     %(main_order)s::text[], %(tier)s::text[], %(lines)s::jsonb[], %(price)s::jsonb[],
     %(created_at)s::timestamptz[], %(updated_at)s::timestamptz[])
 ON CONFLICT (reservation_id) DO UPDATE
-SET lines = coalesce(o.lines, excluded.lines),
-    tier = coalesce(o.tier, excluded.tier),
+SET tier = coalesce(o.tier, excluded.tier),
+    lines = CASE WHEN o.version < excluded.version THEN excluded.lines ELSE o.lines END,
     quantity = CASE WHEN o.version < excluded.version THEN excluded.quantity ELSE o.quantity END,
     state = CASE WHEN o.version < excluded.version THEN excluded.state ELSE o.state END,
     total = CASE WHEN o.version < excluded.version THEN excluded.total ELSE o.total END,
@@ -19,4 +19,4 @@ SET lines = coalesce(o.lines, excluded.lines),
     updated_at = CASE WHEN o.version < excluded.version THEN excluded.updated_at ELSE o.updated_at END,
     version = greatest(o.version, excluded.version),
     settled_at = clock_timestamp()
-WHERE o.version < excluded.version OR o.lines IS NULL
+WHERE o.version < excluded.version OR (o.tier IS NULL AND excluded.tier IS NOT NULL)

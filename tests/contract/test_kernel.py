@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import orjson
 import pytest
 
 from reservation.ids import ReservationId
 from reservation.kernel import START, Claim, Gate, Move, Moved
 from reservation.outcomes import ConfigureOutcome, Outcome
-from reservation.record import Facts, Price, State
+from reservation.record import (
+    Agreed,
+    Facts,
+    Payment,
+    PaymentStatus,
+    Price,
+    Refund,
+    RefundStatus,
+    State,
+)
 from tests.contract.conftest import Bench
 
 SALE = "sale"
+ENDS = 2**50
+"""Long after any test."""
 FACTS = Facts("flash_sale", Price("CNY", 100, 100)).pack()
 
 
 async def configure(bench: Bench, revision: int = 0, status: str = "running", **stock: int) -> int:
     caps = {f"stock/{sku}": cap for sku, cap in (stock or {"phone": 10}).items()}
-    configured = await bench.store.configure(SALE, revision, status, b"{}", caps)
+    configured = await bench.store.configure(SALE, revision, status, b"{}", caps, ENDS)
     assert configured.outcome is ConfigureOutcome.CONFIGURED
     return configured.revision
 
@@ -46,6 +56,8 @@ def first(key: str = "k", user: str = "ann", n: int = 1, **changes: Any) -> Move
         "facts": FACTS,
         "hold_ms": 60_000,
         "fingerprint": f"phone/{n}",
+        "heeds_status": True,
+        "queued": "stock/phone",
     }
     return Move(**(given | changes))
 
@@ -247,7 +259,9 @@ async def test_what_is_due_is_due_from_its_deadline_until_it_ends(bench: Bench) 
 async def test_a_cap_never_falls_below_what_is_taken(bench: Bench) -> None:
     revision = await configure(bench, phone=5, case=5)
     await bench.store.move(first(n=3))
-    below = await bench.store.configure(SALE, revision, "running", b"{}", {"stock/case": 1, "stock/phone": 2})
+    below = await bench.store.configure(
+        SALE, revision, "running", b"{}", {"stock/case": 1, "stock/phone": 2}, ENDS
+    )
     assert (below.outcome, below.counter) == (ConfigureOutcome.BELOW_USED, "stock/phone")
     standing = await bench.store.standing(SALE, ["stock/phone", "stock/case"])
     assert [level.cap for level in standing.levels] == [5, 5]
@@ -258,7 +272,7 @@ async def test_a_cap_never_falls_below_what_is_taken(bench: Bench) -> None:
 async def test_a_change_is_made_on_the_revision_it_was_decided_on(bench: Bench) -> None:
     revision = await configure(bench)
     newer = await configure(bench, revision, "paused")
-    stale = await bench.store.configure(SALE, revision, "running", b"{}", {})
+    stale = await bench.store.configure(SALE, revision, "running", b"{}", {}, ENDS)
     assert (stale.outcome, stale.revision) == (ConfigureOutcome.CONFLICT, newer)
     stored = await bench.store.campaign(SALE)
     assert stored is not None
@@ -320,4 +334,27 @@ async def test_facts_come_back_as_they_were(bench: Bench) -> None:
     moved = await bench.store.move(first(facts=facts.pack()))
     assert moved.reservation is not None
     assert moved.reservation.facts == facts
-    assert orjson.loads(facts.pack())["t"] == 10**18
+    assert Facts.unpack(facts.pack()) == facts
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        Facts("flash_sale", Price("CNY", 1, 1)),
+        Facts("presale", Price("CNY", 1, 2, 1, 1, (), 0)),
+        Facts(
+            "presale",
+            Price("CNY", 100, 300, 30, 60, (("spend_and_save", 7),), 233),
+            {"deposit": Payment("deposit", 20, PaymentStatus.SUCCEEDED, 5, "ref")},
+            {"deposit.refund": Refund("deposit.refund", 3, RefundStatus.PENDING, "amended", 6)},
+            ("x",),
+            (("case", 2),),
+            "order-1",
+            Agreed(2, Price("CNY", 100, 200, 20, 40, (), 160)),
+            4,
+            ("opened",),
+        ),
+    ],
+)
+def test_facts_are_packed_without_loss(facts: Facts) -> None:
+    assert Facts.unpack(facts.pack()) == facts

@@ -194,7 +194,7 @@ async def test_one_of_many_who_create_a_campaign_creates_it(client: Client) -> N
     ("change", "path"),
     [
         ({"currency": "EUR"}, "currency"),
-        ({"kind": "presale"}, "kind"),
+        ({"kind": "trade_in", "entitlement": {"grants": 1}}, "kind"),
         ({"offers": [{"sku": "phone", "title": "Phone", "price": 5000, "stock": 2}]}, "offers[0].stock"),
         ({"offers": [{"sku": "phone", "title": "Phone", "price": 1, "stock": 0}]}, "offers[0].stock"),
         ({"offers": [{"sku": "other", "price": 1, "stock": 1}]}, "offers"),
@@ -510,6 +510,7 @@ def test_every_answer_is_as_described(up: Stack, toy: Scene, operation: Any, mod
     key = {"user": token("ann"), "service": SERVICE_KEY}.get(owners[0] if owners else "")
     sent = {"Authorization": f"Bearer {key}"} if key else {}
     names = {"campaign": toy.campaign, "sku": "phone", "reservation": toy.held, "payment": toy.payment}
+    names["order"] = "order-1"
     known = {one.name: names[one.name] for one in operation.path_parameters}
 
     @EXAMPLES

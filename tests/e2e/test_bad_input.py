@@ -146,7 +146,7 @@ def offer(**changes: Any) -> dict[str, Any]:
     [
         *(({name: None}, name) for name in ("id", "kind", "currency", "opens_at", "closes_at", "offers")),
         *(({"id": value}, "id") for value in ("", "Sale", "a_b", "a" * 65, "a\n", "é", "\0", 1, [])),
-        *(({"kind": value}, "kind") for value in ("presale", "trade_in", "FLASH_SALE", "", 1, [], {})),
+        *(({"kind": value}, "kind") for value in ("auction", "FLASH_SALE", "", 1, [], {})),
         *(({"currency": value}, "currency") for value in ("cny", "CNYY", "CN", "", "ÇNY", 156, "CN\0")),
         *(({"title": value}, "title") for value in ("", "x" * 201, 1, *CONTROL)),
         *(({"tiers": value}, "tiers") for value in ([], "gold", {}, ["x"] * 101)),

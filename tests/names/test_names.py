@@ -11,13 +11,28 @@ from gateway.problems import CODES
 from reservation import redis_store
 from reservation.ids import ReservationId
 from reservation.kernel import INDEX_IDS_MAX, Claim, Gate, Move
-from reservation.keys import CampaignKeys, ShardKeys, campaign_keys
-from reservation.outcomes import ConfigureOutcome, Outcome
+from reservation.keys import CampaignKeys, OfferKeys, OrderKeys, ShardKeys, offer_keys, order_keys
+from reservation.outcomes import (
+    ConfigureOutcome,
+    GrantOutcome,
+    OrderOutcome,
+    Outcome,
+    PlaceOutcome,
+    RankOutcome,
+)
 from reservation.record import Record
 
 ROOT = Path(__file__).parents[2]
 LUA = sorted((ROOT / "reservation" / "lua").glob("*.lua"))
-OUTCOMES = {"move": Outcome, "configure": ConfigureOutcome}
+LUA_INCLUDED = sorted((ROOT / "reservation" / "lua" / "include").glob("*.lua"))
+OUTCOMES = {
+    "move": [Outcome],
+    "configure": [ConfigureOutcome],
+    "place": [Outcome, PlaceOutcome],
+    "rank": [RankOutcome],
+    "grant": [GrantOutcome],
+    "order": [OrderOutcome],
+}
 # Said by the caller through its arguments, so the script has no literal of theirs.
 PASSED_IN = {"first_refusal", "last_refusal", "opens_refusal", "closes_refusal"}
 
@@ -37,17 +52,19 @@ def test_a_scripts_header_is_true(path: Path) -> None:
     for name in ("Guarantee", "KEYS", "ARGV", "Reply"):
         assert section(source, name).strip()
     keys = section(source, "KEYS").split()
-    assert [*campaign_keys("c").__getattribute__(f"for_{path.stem}")] == [
-        getattr(campaign_keys("c") if name in vars(CampaignKeys) else campaign_keys("c").shard, name)
-        for name in keys
-    ]
-    assert max(int(n) for n in re.findall(r"KEYS\[(\d+)\]", source)) == len(keys)
+    found = order_keys("o") if path.stem == "order" else offer_keys("c", "s")
+    named = [getattr(found if hasattr(found, name) else found.shard, name) for name in keys]
+    assert [*getattr(found, f"for_{path.stem}")] == named
+    assert {int(n) for n in re.findall(r"KEYS\[(\d+)\]", source)} == set(range(1, len(keys) + 1))
     header = source[: source.index("\n\n")]
     listed = set(
         re.findall(r"\b[a-z_]+\b", header.split("Outcomes, in order of precedence:")[1].split("-- Reply")[0])
     )
-    enum = {str(member) for member in OUTCOMES[path.stem]}
+    enum = {str(member) for outcomes in OUTCOMES[path.stem] for member in outcomes}
     said = set(re.findall(r"return \{ '(\w+)'", source))
+    for included in re.findall(r"^--@include (\w+)$", source, re.MULTILINE):
+        text = (ROOT / "reservation" / "lua" / "include" / f"{included}.lua").read_text()
+        said |= set(re.findall(r"return '(\w+)'", text))
     assert said <= enum, "an outcome that the enum does not have"
     assert said <= listed, "an outcome that the header does not list"
     assert (listed & enum) | PASSED_IN >= said
@@ -64,12 +81,31 @@ def test_moves_arguments_are_where_the_script_reads_them() -> None:
     move = Move(
         ReservationId("c", "d"), 7, "user", "sku", 3, "state", (Claim("n", 1, None, Outcome.SOLD_OUT),),
         "type", b"facts", b"data", 11, 12, Gate(1, 2), 9, "fingerprint", "first_refusal", "last_refusal",
+        True, "queued", True,
     )  # fmt: skip
     given = dict(zip(names, redis_store.move_arguments(move), strict=False))
-    for name in ("user", "sku", "state", "fingerprint", "first_refusal", "last_refusal", "type"):
+    for name in ("user", "sku", "state", "fingerprint", "first_refusal", "last_refusal", "type", "queued"):
         assert given[name] == name
+    assert (given["heeds_status"], given["serves"]) == (1, 1)
     assert (given["version"], given["quantity"], given["revision"]) == (7, 3, 9)
     assert (given["hold_ms"], given["deadline"], given["opens_at"], given["closes_at"]) == (11, 12, 1, 2)
+
+
+def test_places_arguments_are_where_the_script_reads_them() -> None:
+    source = (ROOT / "reservation" / "lua" / "place.lua").read_text()
+    names = re.findall(r"[a-z_]+", section(source, "ARGV").split("claims...")[0])
+    first_claim = re.search(r"for i = (\d+), #ARGV, 4", source)
+    assert first_claim
+    assert int(first_claim[1]) == len(names) + 1
+    assert {int(n) for n in re.findall(r"ARGV\[(\d+)\]", source)} == set(range(1, len(names) + 1))
+    move = Move(
+        ReservationId("campaign", "d"), 0, "user", "sku", 3, "state", (), "type", b"", b"", 0, 0,
+        Gate(1, 2), 9, "", "first_refusal", "last_refusal", True, "queued",
+    )  # fmt: skip
+    given = dict(zip(names, redis_store.place_arguments(move, b"details"), strict=True))
+    for name in ("campaign", "user", "sku", "first_refusal", "last_refusal", "queued"):
+        assert given[name] == name
+    assert (given["quantity"], given["revision"], given["details"]) == (3, 9, b"details")
 
 
 def test_the_record_has_one_order() -> None:
@@ -102,7 +138,7 @@ def test_every_statement_says_what_it_does_and_is_used() -> None:
 
 
 def test_keys_are_named_after_what_they_hold() -> None:
-    for keys in (CampaignKeys, ShardKeys):
+    for keys in (CampaignKeys, OfferKeys, OrderKeys, ShardKeys):
         for name, value in vars(keys).items():
             if not name.startswith("_") and hasattr(value, "func"):
                 assert value.func.__doc__, name

@@ -97,8 +97,8 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
 async def test_a_document_of_another_version_does_not_hide_the_others() -> None:
     clock = StoreClock()
     store = ModelStore(clock.now_ms)
-    await store.configure("odd", 0, "running", b'{"kind": "auction"}', {})
-    await store.configure("sale", 0, "running", orjson.dumps(SALE), {})
+    await store.configure("odd", 0, "running", b'{"kind": "auction"}', {}, 0)
+    await store.configure("sale", 0, "running", orjson.dumps(SALE), {}, 0)
     catalog = Catalog(store, clock)
     await catalog.refresh()
     assert [campaign.id for campaign in catalog.all()] == ["sale"]

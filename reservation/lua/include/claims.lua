@@ -10,40 +10,61 @@ end
 
 -- Weigh what `wanted` asks beyond what `held` has already taken. Writes nothing.
 -- held: {counter, n, counter, n, ...}; wanted: {{counter, n, cap, refusal}, ...}.
--- Returns the refusal of the first claim that does not hold, or nil and the steps to take.
-local function weigh_claims(held, wanted, user, used_key, caps_key)
-  local before, steps = {}, {}
+-- Claims whose refusal begins with ? are optional: those of one such name are taken together, or left out.
+-- queued: the counter that others stand in line for, of which no more may be taken; or nil.
+-- Returns the refusal of the first claim that does not hold, or nil, the steps to take, and the claims taken.
+local function weigh_claims(held, wanted, user, used_key, caps_key, queued)
+  local before, left_out = {}, {}
   for i = 1, #held, 2 do
     before[held[i]] = held[i + 1]
   end
   for _, claim in ipairs(wanted) do
     local name, n, cap, refusal = claim[1], claim[2], claim[3], claim[4]
     local step = n - (before[name] or 0)
-    before[name] = nil
-    local counter = counter_of(name, user)
     if step > 0 then
+      local counter = counter_of(name, user)
       if cap == '' then
         cap = redis.call('HGET', caps_key, counter) or 0
       end
       local used = redis.call('HGET', used_key, counter) or 0
-      if used + step > tonumber(cap) then
-        return refusal, nil
+      if name == queued or used + step > tonumber(cap) then
+        if string.sub(refusal, 1, 1) ~= '?' then
+          return refusal
+        end
+        left_out[refusal] = true
       end
     end
-    if step ~= 0 then
-      steps[#steps + 1] = { counter, step }
+  end
+  local steps, taken = {}, {}
+  for _, claim in ipairs(wanted) do
+    local name, n = claim[1], claim[2]
+    if not left_out[claim[4]] then
+      local step = n - (before[name] or 0)
+      before[name] = nil
+      if step ~= 0 then
+        steps[#steps + 1] = { counter_of(name, user), step }
+      end
+      taken[#taken + 1] = name
+      taken[#taken + 1] = n
     end
   end
   for name, n in pairs(before) do
     steps[#steps + 1] = { counter_of(name, user), -n }
   end
-  return nil, steps
+  return nil, steps, taken
 end
 
 -- A counter that comes back to nothing is forgotten, so that a quota costs memory only while used.
-local function apply_claims(steps, used_key)
+-- A counter whose name begins with # is kept sorted by user, in the campaign's ranking.
+local function apply_claims(steps, used_key, campaign_key, ranking_key, final_key, now)
   for _, step in ipairs(steps) do
-    if redis.call('HINCRBY', used_key, step[1], step[2]) == 0 then
+    if string.sub(step[1], 1, 1) == '#' then
+      close_ranking(campaign_key, ranking_key, final_key, now)
+      local user = string.match(step[1], '@(.*)$')
+      if tonumber(redis.call('ZINCRBY', ranking_key, step[2], user)) == 0 then
+        redis.call('ZREM', ranking_key, user)
+      end
+    elseif redis.call('HINCRBY', used_key, step[1], step[2]) == 0 then
       redis.call('HDEL', used_key, step[1])
     end
   end

@@ -1,0 +1,35 @@
+--- Write down what is known of a main order: the one whose payment entitles to trade-ins.
+--
+-- Guarantee: the order changes on one version of it, together with its event. Orders with work
+--   left to do are found again until that is done.
+--
+-- KEYS: order unfinished outbox
+-- ARGV: order version body unfinished event keep_ms
+--   version     the version this change was decided on; 0 makes a new order
+--   unfinished  1 while what follows from the change has not been done everywhere, 0 once it
+--               has, empty to leave that as it is
+--   event       1 if the change is told to the book
+--   keep_ms     the order is forgotten this long after its last change
+--
+-- Outcomes, in order of precedence: conflict recorded
+-- Reply: {outcome, now_ms, version}
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local version = redis.call('HGET', KEYS[1], 'version') or '0'
+if version ~= ARGV[2] then
+  return { 'conflict', now, tonumber(version) }
+end
+version = tonumber(version) + 1
+redis.call('HSET', KEYS[1], 'version', version, 'body', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
+if ARGV[4] == '1' then
+  redis.call('SADD', KEYS[2], ARGV[1])
+elseif ARGV[4] == '0' then
+  redis.call('SREM', KEYS[2], ARGV[1])
+end
+if ARGV[5] == '1' then
+  redis.call('XADD', KEYS[3], '*', 'type', 'main_order_changed', 'id', ARGV[1], 'version', version,
+    'body', ARGV[3], 'at', now)
+end
+return { 'recorded', now, version }

@@ -1,0 +1,129 @@
+"""The use cases of main orders: reported, shrunk, cancelled; and what follows for their trade-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from reservation.catalog import Catalog
+from reservation.desk import Desk, refusal_of
+from reservation.ids import ReservationId
+from reservation.kernel import Store
+from reservation.kinds import KINDS
+from reservation.main_order import MainOrder, OrderState, ReportedOrder
+from reservation.order_book import OrderBook
+from reservation.outcomes import GrantOutcome, Outcome, Refusal
+from reservation.record import LIVE, SOLD, Reservation
+
+_ATTEMPTS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What an order entitles to in a campaign, in units."""
+
+    campaign: str
+    granted: int
+    used: int
+
+
+class OrderDesk:
+    """Main orders, and the trade-ins that hang on them."""
+
+    def __init__(self, store: Store, catalog: Catalog, desk: Desk) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._desk = desk
+        self._orders = OrderBook(store)
+
+    async def read(self, order_id: str) -> MainOrder | None:
+        return await self._orders.read(order_id)
+
+    async def report(self, report: ReportedOrder) -> MainOrder | Refusal:
+        """Take in what a service says of a paid order. Twice, or late, is harmless."""
+        reported = MainOrder.of(report)
+
+        def decide(known: MainOrder | None) -> MainOrder | None:
+            if known is None:
+                return reported
+            merged = known.merged(reported)
+            return None if merged == known else merged
+
+        known = await self._orders.read(report.order_id)
+        if known is not None and known.user not in (None, report.user):
+            return refusal_of(Outcome.IDEMPOTENCY_MISMATCH)
+        return await self._see_to(report.order_id, decide)
+
+    async def cancel(self, order_id: str) -> MainOrder:
+        """Take back all that the order entitled to. Twice, or before the order itself, is harmless."""
+
+        def decide(known: MainOrder | None) -> MainOrder | None:
+            if known is None:
+                return MainOrder(order_id, OrderState.CANCELLED)
+            return None if known.state is OrderState.CANCELLED else known.cancelled()
+
+        return await self._see_to(order_id, decide)
+
+    async def finish(self, order_id: str) -> None:
+        """Tell every campaign in which the order is used what it grants by now."""
+        for _ in range(_ATTEMPTS_MAX):
+            order = await self._orders.read(order_id)
+            if order is None:
+                return
+            for campaign_id in order.campaigns:
+                await self._finish_in(campaign_id, order)
+            done = await self._store.record_order(
+                order_id, order.version, order.pack(), unfinished=False, event=False
+            )
+            if done:
+                return
+
+    async def unfinished(self) -> list[str]:
+        return await self._store.unfinished_orders()
+
+    async def trade_ins(self, order: MainOrder) -> list[Reservation]:
+        """The reservations that were made to the order."""
+        if order.user is None or not order.campaigns:
+            return []
+        found = await self._desk.list_of(order.user, None)
+        return [one for one in found if one.facts.order_id == order.id]
+
+    async def granted(self, order: MainOrder) -> list[Granted]:
+        """What the order entitles to, in every campaign that this process knows."""
+        found = []
+        for campaign in self._catalog.all():
+            caps = KINDS[campaign.kind].grants(campaign, order)
+            if caps:
+                counter, cap = next(iter(caps.items()))
+                standing = await self._store.standing(campaign.id, [counter])
+                found.append(Granted(campaign.id, cap, standing.levels[0].used))
+        return [one for one in found if one.granted or one.used]
+
+    async def _see_to(
+        self, order_id: str, decide: Callable[[MainOrder | None], MainOrder | None]
+    ) -> MainOrder:
+        order = await self._orders.change(order_id, decide, event=True)
+        assert order is not None  # noqa: S101  (decide makes one where there is none)
+        if order.campaigns:
+            await self.finish(order_id)
+        return order
+
+    async def _finish_in(self, campaign_id: str, order: MainOrder) -> None:
+        caps: Mapping[str, int] = {}
+        for _ in range(_ATTEMPTS_MAX):
+            campaign = await self._catalog.load(campaign_id)
+            if campaign is None:
+                return
+            kind = KINDS[campaign.kind]
+            caps = kind.grants(campaign, order)
+            if await self._orders.grant(campaign, kind, order) is not GrantOutcome.STALE:
+                break
+        for one in await self.trade_ins(order):
+            lost = any(caps.get(counter) == 0 for counter, _ in one.claims)
+            if one.id.campaign == campaign_id and one.state in LIVE | SOLD and lost:
+                await self._take_back(one.id, order)
+
+    async def _take_back(self, reservation_id: ReservationId, order: MainOrder) -> None:
+        cancelled = order.state is OrderState.CANCELLED
+        reason = "main_order_cancelled" if cancelled else "main_order_reduced"
+        await self._desk.take_back(reservation_id, reason)
