@@ -103,6 +103,45 @@ def sale(**changes: Any) -> dict[str, Any]:
     return document | changes
 
 
+def presale(**changes: Any) -> dict[str, Any]:
+    """A presale in its deposit window, with an id of its own."""
+    now = datetime.now(UTC)
+    document = sale(
+        id=f"presale-{uuid.uuid4().hex[:12]}",
+        kind="presale",
+        balance_opens_at=(now + timedelta(hours=2)).isoformat(),
+        balance_closes_at=(now + timedelta(hours=3)).isoformat(),
+        offers=[{"sku": "phone", "price": 5000, "stock": 100, "deposit": 100, "deposit_worth": 200}],
+    )
+    return document | changes
+
+
+def in_phase(document: dict[str, Any], phase: str) -> dict[str, Any]:
+    """A presale with its windows moved so that it is in this phase now."""
+    hours = {
+        "scheduled": (1, 2, 3, 4),
+        "open": (-1, 1, 2, 3),
+        "between": (-2, -1, 1, 2),
+        "balance": (-3, -2, -1, 1),
+        "closed": (-4, -3, -2, -1),
+    }[phase]
+    now = datetime.now(UTC)
+    times = [(now + timedelta(hours=one)).isoformat() for one in hours]
+    names = ("opens_at", "closes_at", "balance_opens_at", "balance_closes_at")
+    return document | dict(zip(names, times, strict=True))
+
+
+def trade_in(**changes: Any) -> dict[str, Any]:
+    """An open trade-in: an order of 3000 or more for a TV entitles to two units."""
+    document = sale(
+        id=f"trade-in-{uuid.uuid4().hex[:12]}",
+        kind="trade_in",
+        entitlement={"skus": ["tv"], "min_spend": 3000, "grants": 2},
+        offers=[{"sku": "soundbar", "price": 900, "stock": 100}],
+    )
+    return document | changes
+
+
 def sign(
     body: bytes, *, key: bytes = PSP_KEY, at: float | None = None, message_id: str = "msg_1"
 ) -> dict[str, str]:
@@ -170,6 +209,44 @@ class Client:
             json_body={"sku": sku, **body},
             headers={"Idempotency-Key": key or uuid.uuid4().hex},
         )
+
+    async def put(self, document: dict[str, Any]) -> Answer:
+        return await self.call("PUT", f"/v1/campaigns/{document['id']}", service=True, json_body=document)
+
+    async def report(self, order: str, user: str, *lines: tuple[str, int], **changes: Any) -> Answer:
+        """Report a paid main order of these (sku, amount)."""
+        body = {
+            "order_id": order,
+            "user": user,
+            "lines": [{"sku": sku, "category": "any", "amount": amount} for sku, amount in lines],
+            "paid_at": datetime.now(UTC).isoformat(),
+        }
+        return await self.call("POST", "/v1/orders", service=True, json_body=body | changes)
+
+    async def cancel_order(self, order: str) -> Answer:
+        return await self.call("POST", f"/v1/orders/{order}/cancel", service=True)
+
+    async def cancel(self, reservation: str, user: str) -> Answer:
+        return await self.call("DELETE", f"/v1/reservations/{reservation}", user=user)
+
+    async def amend(self, reservation: str, user: str, quantity: Any) -> Answer:
+        path = f"/v1/reservations/{reservation}"
+        return await self.call("PATCH", path, user=user, json_body={"quantity": quantity})
+
+    async def quote(self, campaign: str, user: str, **body: Any) -> Answer:
+        return await self.call("POST", f"/v1/campaigns/{campaign}/quote", user=user, json_body=body)
+
+    async def join(self, campaign: str, user: str, **body: Any) -> Answer:
+        path = f"/v1/campaigns/{campaign}/waitlist"
+        return await self.call("POST", path, user=user, json_body={"sku": "phone", **body})
+
+    async def paid(self, reservation: str, user: str, stage: str = "full") -> Any:
+        """The reservation, once this stage of it has been paid for."""
+        payment = await self.pay(reservation, user, stage)
+        assert payment.status == 200, payment
+        settled = await self.settle_payment(payment.body["payment_id"])
+        assert settled.body == {"webhook_status": 200}, settled
+        return await self.reservation(reservation, user)
 
     async def pay(self, reservation: str, user: str, stage: str = "full") -> Answer:
         path = f"/v1/reservations/{reservation}/payments"

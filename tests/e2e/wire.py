@@ -17,7 +17,7 @@ from tests.stack import SERVICE_KEY, Answer, Client, sign, token
 MEMBERS = {"type", "title", "status", "detail", "code"}
 
 
-def assert_problem(answer: Answer, code: str, path: str | None = None) -> None:
+def assert_problem(answer: Answer, code: str, path: str | None = None) -> dict[str, Any]:
     """The answer is the documented problem of this code; for invalid_request, about `path`."""
     problem = answer.body
     status = CODES[code][0]
@@ -27,7 +27,7 @@ def assert_problem(answer: Answer, code: str, path: str | None = None) -> None:
     assert problem["title"]
     assert problem["detail"]
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
-    allowed = MEMBERS | {"retry_after_s", "opens_at", "errors"}
+    allowed = MEMBERS | {"retry_after_s", "opens_at", "reason", "errors"}
     assert allowed >= problem.keys() >= MEMBERS
     if code == "invalid_request":
         assert problem["errors"], problem
@@ -35,6 +35,7 @@ def assert_problem(answer: Answer, code: str, path: str | None = None) -> None:
         assert all(error["message"] for error in problem["errors"]), problem
     if path is not None:
         assert path in {error["path"] for error in problem["errors"]}, problem
+    return dict(problem)
 
 
 async def send(
