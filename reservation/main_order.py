@@ -93,7 +93,7 @@ class MainOrder:
         body: dict[str, Any] = {
             "state": self.state,
             "user": self.user,
-            "lines": self.lines,
+            "lines": [tuple(line) for line in self.lines],
             "paid_at": self.paid_at_ms,
             "campaigns": self.campaigns,
         }

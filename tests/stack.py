@@ -213,7 +213,9 @@ class Client:
     async def put(self, document: dict[str, Any]) -> Answer:
         return await self.call("PUT", f"/v1/campaigns/{document['id']}", service=True, json_body=document)
 
-    async def report(self, order: str, user: str, *lines: tuple[str, int], **changes: Any) -> Answer:
+    async def report(
+        self, order: str, user: str, *lines: tuple[str, int], changes: dict[str, Any] | None = None
+    ) -> Answer:
         """Report a paid main order of these (sku, amount)."""
         body = {
             "order_id": order,
@@ -221,7 +223,7 @@ class Client:
             "lines": [{"sku": sku, "category": "any", "amount": amount} for sku, amount in lines],
             "paid_at": datetime.now(UTC).isoformat(),
         }
-        return await self.call("POST", "/v1/orders", service=True, json_body=body | changes)
+        return await self.call("POST", "/v1/orders", service=True, json_body=body | (changes or {}))
 
     async def cancel_order(self, order: str) -> Answer:
         return await self.call("POST", f"/v1/orders/{order}/cancel", service=True)
