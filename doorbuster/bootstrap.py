@@ -24,6 +24,7 @@ from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.redis_store import RedisStore, connect_redis
 from reservation.waitlist import Waitlist
+from reservation.watch import Watch
 from settlement.audit import Auditor
 from settlement.book import Book
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
@@ -93,6 +94,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             catalog=catalog,
             clock=clock,
             desk=desk,
+            watch=Watch(client, store),
             waitlist=Waitlist(store, catalog, clock, desk),
             orders=OrderDesk(store, catalog, desk),
             administration=Administration(store, catalog, the_book),

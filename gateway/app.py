@@ -21,6 +21,7 @@ from gateway.quotes import Quotes
 from gateway.rankings import Rankings
 from gateway.reservations import Reservations
 from gateway.sandbox import Sandbox
+from gateway.streams import Streams
 from gateway.waitlists import Waitlists
 from gateway.webhook import WebhookVerifier
 from reservation.administration import Administration
@@ -32,6 +33,7 @@ from reservation.order_desk import OrderDesk
 from reservation.outbox import Backlog
 from reservation.tasks import end
 from reservation.waitlist import Waitlist
+from reservation.watch import Watch
 
 ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 
@@ -44,6 +46,7 @@ class Parts:
     catalog: Catalog
     clock: StoreClock
     desk: Desk
+    watch: Watch
     waitlist: Waitlist
     orders: OrderDesk
     administration: Administration
@@ -62,6 +65,7 @@ def build(parts: Parts) -> web.Application:
     """The application. It follows the catalog while it runs."""
     shop = Shop(parts.store, parts.catalog, parts.clock)
     reservations = Reservations(parts.desk, parts.catalog, parts.authenticator)
+    streams = Streams(shop, parts.desk, reservations.view, parts.watch, parts.authenticator)
     payments = Payments(parts.desk, parts.authenticator, parts.provider, parts.verifier)
     quotes = Quotes(parts.desk, parts.authenticator)
     waitlists = Waitlists(parts.waitlist, parts.authenticator)
@@ -74,6 +78,7 @@ def build(parts: Parts) -> web.Application:
         ("POST", "/v1/campaigns/{campaign}/reservations", reservations.reserve),
         ("GET", "/v1/campaigns", shop.list),
         ("GET", "/v1/campaigns/{campaign}", shop.get),
+        ("GET", "/v1/campaigns/{campaign}/events", streams.campaign),
         ("PUT", "/v1/campaigns/{campaign}", admin.put),
         ("POST", "/v1/campaigns/{campaign}/actions", admin.act),
         ("POST", "/v1/campaigns/{campaign}/offers/{sku}/stock", admin.restock),
@@ -85,6 +90,7 @@ def build(parts: Parts) -> web.Application:
         ("GET", "/v1/campaigns/{campaign}/rankings/buyers", rankings.buyers),
         ("GET", "/v1/reservations", reservations.list),
         ("GET", "/v1/reservations/{reservation}", reservations.get),
+        ("GET", "/v1/reservations/{reservation}/events", streams.reservation),
         ("PATCH", "/v1/reservations/{reservation}", reservations.amend),
         ("DELETE", "/v1/reservations/{reservation}", reservations.cancel),
         ("POST", "/v1/reservations/{reservation}/payments", payments.request),
@@ -109,6 +115,8 @@ def build(parts: Parts) -> web.Application:
     _add(app, routes, admission)
     app[ADMISSION] = admission
     app.cleanup_ctx.append(_following(parts.catalog))
+    app.cleanup_ctx.append(streams.running)
+    app.on_shutdown.append(streams.end_all)
     return app
 
 

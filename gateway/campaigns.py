@@ -22,6 +22,7 @@ FRESH_SECONDS = 0.2
 
 
 class _Shown(NamedTuple):
+    view: dict[str, Any]
     body: bytes
     etag: str
     at: float
@@ -50,6 +51,11 @@ class Shop:
             raise Problem("campaign_not_found", f"There is no campaign {campaign_id}.")
         return _conditional(request, shown.body, shown.etag)
 
+    async def recent(self, campaign_id: str) -> dict[str, Any] | None:
+        """The campaign as it was within FRESH_SECONDS; not to be changed."""
+        shown = await self._fresh(campaign_id)
+        return None if shown is None else shown.view
+
     async def view(self, campaign: Campaign) -> dict[str, Any]:
         """The campaign as it is at this moment."""
         standing = await self._store.standing(campaign.id, stock_counters(campaign))
@@ -72,7 +78,7 @@ class Shop:
         at = time.monotonic()
         view = await self.view(campaign)
         timeless = {name: value for name, value in view.items() if name != "server_time"}
-        shown = _Shown(orjson.dumps(view), _etag(orjson.dumps(timeless)), at)
+        shown = _Shown(view, orjson.dumps(view), _etag(orjson.dumps(timeless)), at)
         self._shown[campaign_id] = shown
         return shown
 

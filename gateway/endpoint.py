@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from gateway.metrics import REQUESTS
 from gateway.problems import Problem
+from gateway.watcher import Watcher
 from reservation.outcomes import Contended, Fault, Refusal
 from reservation.validation import FieldError, Invalid, parse
 
@@ -55,6 +56,8 @@ def endpoint(admission: Admission, route: str, method: str, handler: Handler) ->
         if status not in durations:
             durations[status] = REQUESTS.labels(route, method, str(status))
         durations[status].observe(time.perf_counter() - started)
+        if isinstance(response, Watcher):
+            await response.follow(request)  # from now on it is no request under way
         return response
 
     return handle

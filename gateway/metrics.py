@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
@@ -28,6 +29,12 @@ PAYMENT_NOTICES = Counter(
     "doorbuster_payment_notices_total",
     "Callbacks of the payment provider, by type and what became of them.",
     ["type", "outcome"],
+)
+WATCHERS = Gauge(
+    "doorbuster_watchers", "Event streams that are open.", ["stream"], multiprocess_mode="livesum"
+)
+WATCHERS_DROPPED = Counter(
+    "doorbuster_watchers_dropped_total", "Event streams that we ended, and why.", ["stream", "reason"]
 )
 
 
@@ -57,7 +64,20 @@ def exposition(families: Iterable[Metric]) -> bytes:
         own = CollectorRegistry(auto_describe=False)
         own.register(Gauges(families))
         return generate_latest(REGISTRY) + generate_latest(own)
+    _forget_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     registry = CollectorRegistry(auto_describe=False)
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(Gauges(families))
     return generate_latest(registry)
+
+
+def _forget_the_dead(directory: Path) -> None:
+    """A process that was killed could not take back what its gauges said."""
+    for file in directory.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+        except (PermissionError, ValueError):
+            continue

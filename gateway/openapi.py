@@ -101,6 +101,7 @@ def _answers() -> dict[str, Schema]:
     }
     offer_audit = dict.fromkeys(("stock", "held", "sold", "available"), _COUNT)
     return {
+        "CampaignEvent": _object(shown),
         "Campaign": {
             "type": "object",
             "description": "The campaign's document, with what is true of it now. Up to 1 s old.",
@@ -253,6 +254,21 @@ def _operation(
     return operation
 
 
+def _stream(name: str, data: str, summary: str, **told: Any) -> Schema:
+    """An operation that answers with server-sent events of this name, whose data is JSON of this schema."""
+    operation = _operation(summary, {200: None}, **told)
+    text = (
+        f"Events named `{name}`, whose data is a {data} in JSON: the state now, unless Last-Event-ID is its "
+        "id; then the latest after each change. 15 s of silence end with a comment. When we end the stream, "
+        'an event named `end` says why: its data is `{"reason": "slow"}` or `{"reason": "restart"}`.'
+    )
+    events = {"text/event-stream": {"schema": {"type": "string", "contentSchema": _ref(data)}}}
+    operation["responses"]["200"] = {"description": text, "content": events}
+    last = {"name": "Last-Event-ID", "in": "header", "required": False, "schema": _TEXT}
+    operation.setdefault("parameters", []).append(last)
+    return operation
+
+
 def _in_path(name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": _TEXT}
 
@@ -307,6 +323,15 @@ def _paths() -> Schema:
                 body="CampaignDocument",
                 parameters=campaign,
             ),
+        },
+        "/v1/campaigns/{campaign}/events": {
+            "get": _stream(
+                "campaign",
+                "CampaignEvent",
+                "Watch its phase and what is left.",
+                problems="campaign_not_found",
+                parameters=campaign,
+            )
         },
         "/v1/campaigns/{campaign}/reservations": {
             "post": _operation(
@@ -434,6 +459,16 @@ def _paths() -> Schema:
                 who="user",
                 parameters=reservation,
             ),
+        },
+        "/v1/reservations/{reservation}/events": {
+            "get": _stream(
+                "reservation",
+                "Reservation",
+                "Watch what becomes of it.",
+                problems=own,
+                who="user",
+                parameters=reservation,
+            )
         },
         "/v1/reservations/{reservation}/payments": {
             "post": _operation(

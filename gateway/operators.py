@@ -95,8 +95,8 @@ class Operators:
 
     def _shown(self) -> list[Campaign]:
         since = self._clock.now_ms() - SHOWN_AFTER_CLOSING_MS
-        # The last hold may be made as it closes.
-        return [one for one in self._catalog.all() if one.closes_at_ms + one.hold_ms > since]
+        # Not from its closing: the last hold may be made then, and balances are paid later.
+        return [one for one in self._catalog.all() if one.ends_at_ms > since]
 
     async def _units(
         self, campaign: Campaign

@@ -179,7 +179,7 @@ class Standing(NamedTuple):
 
     levels: tuple[Level, ...]
     tally: Mapping[str, int]
-    """Units by "state/sku"."""
+    """Units by "state/sku", and those that are stood in line for by "waiting/sku"."""
 
 
 class Snapshot(NamedTuple):
@@ -259,8 +259,8 @@ class Store(Protocol):
         """Give a place up; whether there was one."""
         ...
 
-    async def place(self, campaign: str, sku: str, user: str) -> tuple[int, Place] | None:
-        """The user's position and place."""
+    async def places(self, campaign: str, user: str, skus: Sequence[str]) -> dict[str, tuple[int, Place]]:
+        """The user's positions and places, by sku."""
         ...
 
     async def queues(self) -> list[tuple[str, str]]:

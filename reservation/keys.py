@@ -87,7 +87,7 @@ class CampaignKeys:
 
     @cached_property
     def tally(self) -> str:
-        """Hash: state/sku -> units."""
+        """Hash: state/sku -> units; waiting/sku -> units that are stood in line for."""
         return f"{self.prefix}:tally"
 
     @cached_property
@@ -150,7 +150,7 @@ class OfferKeys(CampaignKeys):
     @cached_property
     def for_place(self) -> tuple[str, ...]:
         """KEYS of place.lua, in its order."""
-        return self._named("campaign used caps places queue queues")
+        return self._named("campaign used caps tally places queue queues")
 
 
 @dataclass(frozen=True)

@@ -152,10 +152,17 @@ def due_by_ms(reservation: Reservation, campaign: Campaign | None) -> int:
 
 def payment_of(reservation: Reservation, stage: Stage) -> Payment | None:
     """The payment of a stage that is under way, or else the last one."""
-    payments = [p for p in reservation.facts.payments.values() if p.stage is stage]
     owed = due(reservation)
-    current = [p for p in payments if p.status is not PaymentStatus.SUCCEEDED and owed == (stage, p.amount)]
-    return current[0] if current else payments[-1] if payments else None
+    current = _asked(reservation, owed) if owed and owed.stage is stage else None
+    payments = [p for p in reservation.facts.payments.values() if p.stage is stage]
+    return current or (payments[-1] if payments else None)
+
+
+def _asked(reservation: Reservation, owed: Due) -> Payment | None:
+    """The payment by which what is owed has been asked for and not been paid."""
+    payments = reservation.facts.payments.values()
+    open_ones = (p for p in payments if p.status is not PaymentStatus.SUCCEEDED)
+    return next((p for p in open_ones if owed == (p.stage, p.amount)), None)
 
 
 def agenda(campaign: Campaign, facts: Facts) -> list[Appointment]:
@@ -314,15 +321,15 @@ def request_payment(
     )
     if stage is Stage.BALANCE and campaign and campaign.balance:
         gate = replace(gate, opens_at_ms=campaign.balance.opens_at_ms)
-    is_asked = payment is not None and payment.amount == owed.amount
-    if is_asked and payment and payment.status is PaymentStatus.PENDING:
+    asked = _asked(reservation, owed)
+    if asked is not None and asked.status is PaymentStatus.PENDING:
         if gate.opens_at_ms <= now_ms < (gate.closes_at_ms or now_ms + 1):
             return Unchanged()
         return Refusal(Outcome.PAYMENT_WINDOW_CLOSED, "The balance cannot be paid at this time.")
     count = sum(p.stage is stage for p in reservation.facts.payments.values())
-    if count >= PAYMENTS_MAX:
+    if asked is None and count >= PAYMENTS_MAX:
         return Refusal(Outcome.WRONG_STATE, f"There were {count} {stage} payments already.")
-    name = payment.name if is_asked and payment else numbered(stage, count + 1)
+    name = asked.name if asked else numbered(stage, count + 1)
     facts = reservation.facts.with_payment(Payment(name, owed.amount, PaymentStatus.PENDING, now_ms))
     move = _step(reservation, Event.PAYMENT_REQUESTED, facts=facts)
     by_window = campaign.revision if stage is Stage.BALANCE and campaign else 0
@@ -338,10 +345,8 @@ def pay_with_order(reservation: Reservation, notice: Notice, now_ms: int) -> Dec
             return Unchanged()
         return Refusal(Outcome.WRONG_STATE, f"A reservation that is {reservation.state} has nothing due.")
     count = sum(p.stage is owed.stage for p in reservation.facts.payments.values())
-    payment = payment_of(reservation, owed.stage)
-    reuse = payment is not None and payment.amount == owed.amount
-    name = payment.name if reuse and payment else numbered(owed.stage, count + 1)
-    asked = Payment(name, owed.amount, PaymentStatus.PENDING, now_ms)
+    name = numbered(owed.stage, count + 1)
+    asked = _asked(reservation, owed) or Payment(name, owed.amount, PaymentStatus.PENDING, now_ms)
     return _payment_succeeded(reservation, None, asked, notice, now_ms)
 
 

@@ -90,6 +90,7 @@ class _Campaign:
         found = self.place(sku, user)
         if found is not None:
             self.queues[sku].remove(found[1])
+            self.tally[f"waiting/{sku}"] -= found[1].quantity
             if not self.queues[sku]:
                 del self.queues[sku]
         return found is not None
@@ -335,14 +336,17 @@ class ModelStore:
         if found is not None:
             queue.remove(found[1])
         queue.append(place)
+        campaign.tally[f"waiting/{move.sku}"] += move.quantity - (found[1].quantity if found else 0)
         return Placed(PlaceOutcome.PLACED, now, len(queue))
 
     async def leave_place(self, campaign: str, sku: str, user: str) -> bool:
         found = self._campaigns.get(campaign)
         return found is not None and found.leave(sku, user)
 
-    async def place(self, campaign: str, sku: str, user: str) -> tuple[int, Place] | None:
-        return self._campaigns.get(campaign, _Campaign()).place(sku, user)
+    async def places(self, campaign: str, user: str, skus: Sequence[str]) -> dict[str, tuple[int, Place]]:
+        found = self._campaigns.get(campaign, _Campaign())
+        places = {sku: found.place(sku, user) for sku in skus}
+        return {sku: place for sku, place in places.items() if place is not None}
 
     async def queues(self) -> list[tuple[str, str]]:
         return sorted((name, sku) for name, campaign in self._campaigns.items() for sku in campaign.queues)

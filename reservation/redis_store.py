@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -211,13 +212,15 @@ class RedisStore:
         outcome, *_ = await self._pipe.run(self._place, offer_keys(campaign, sku).for_place, args)
         return PlaceOutcome(outcome.decode()) is PlaceOutcome.LEFT
 
-    async def place(self, campaign: str, sku: str, user: str) -> tuple[int, Place] | None:
-        keys = offer_keys(campaign, sku)
-        async with self._read(transaction=True) as pipeline:
-            pipeline.zrank(keys.queue, user)
-            pipeline.hget(keys.places, f"{sku}/{user}")
-            rank, packed = await pipeline.execute()
-        return None if rank is None else (int(rank) + 1, _place(user, packed))
+    async def places(self, campaign: str, user: str, skus: Sequence[str]) -> dict[str, tuple[int, Place]]:
+        keys = campaign_keys(campaign)
+        packed = await self._pipe.call("HMGET", keys.places, *(f"{sku}/{user}" for sku in skus))
+        found = {sku: _place(user, one) for sku, one in zip(skus, packed, strict=True) if one is not None}
+        ranks = await asyncio.gather(
+            *(self._pipe.call("ZRANK", offer_keys(campaign, sku).queue, user) for sku in found)
+        )
+        there = zip(found.items(), ranks, strict=True)
+        return {sku: (int(rank) + 1, place) for (sku, place), rank in there if rank is not None}
 
     async def queues(self) -> list[tuple[str, str]]:
         async with self._read() as pipeline:

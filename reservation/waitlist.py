@@ -75,8 +75,8 @@ class Waitlist:
         campaign = await self._catalog.get(campaign_id)
         if campaign is None:
             return no_campaign(campaign_id)
-        found = [(sku, await self._store.place(campaign_id, sku, user)) for sku in campaign.offers]
-        return [Waiting(sku, one[1].quantity, one[0]) for sku, one in found if one is not None]
+        found = await self._store.places(campaign_id, user, list(campaign.offers))
+        return [Waiting(sku, place.quantity, position) for sku, (position, place) in found.items()]
 
     async def leave(self, campaign_id: str, user: str, sku: str | None) -> Refusal | None:
         """Give up the place for one SKU, or all. Twice is harmless."""

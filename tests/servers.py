@@ -68,9 +68,15 @@ def running(
 
 
 @contextmanager
-def redis_server(server: Path, home: Path, *options: str) -> Iterator[str]:
+def redis_server(
+    server: Path,
+    home: Path,
+    *options: str,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
     """A Redis with every write on disk before it is acknowledged; its URL."""
-    port = free_port()
+    port = port or free_port()
     command = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
     command += [
         "--appendonly",
@@ -82,7 +88,8 @@ def redis_server(server: Path, home: Path, *options: str) -> Iterator[str]:
         *options,
     ]
     url = f"redis://127.0.0.1:{port}/0"
-    with running(command, home / "redis.log"), redis.Redis.from_url(url) as client:
+    log = home / "redis.log"
+    with running(command, log, environment=environment), redis.Redis.from_url(url) as client:
 
         def answers() -> bool:
             try:

@@ -90,7 +90,7 @@ end
 -- 4. Nothing can refuse any more: write.
 apply_claims(steps, KEYS[2], KEYS[1], KEYS[6], KEYS[7], now)
 if serves then
-  leave_queue(KEYS[1], KEYS[9], KEYS[8], KEYS[12], campaign, sku, user)
+  leave_queue(KEYS[1], KEYS[4], KEYS[9], KEYS[8], KEYS[12], campaign, sku, user)
 end
 
 local state, hold_ms, deadline = ARGV[16], tonumber(ARGV[17]), tonumber(ARGV[18])

@@ -3,7 +3,7 @@
 -- Guarantee: nobody stands in line for what could be had at once, or for what the user's own
 --   limits would refuse. A user has one place a sku; another quantity is another place, at the end.
 --
--- KEYS: campaign used caps places queue queues
+-- KEYS: campaign used caps tally places queue queues
 -- ARGV: campaign revision opens_at opens_refusal closes_at closes_refusal first_refusal
 --       last_refusal sku user quantity details queued claims...
 --   quantity       units wanted; 0 gives the place up, and nothing else is looked at
@@ -26,7 +26,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 if quantity == 0 then
-  if leave_queue(KEYS[1], KEYS[5], KEYS[4], KEYS[6], campaign, sku, user) then
+  if leave_queue(KEYS[1], KEYS[4], KEYS[6], KEYS[5], KEYS[7], campaign, sku, user) then
     return { 'left', now, 0 }
   end
   return { 'absent', now, 0 }
@@ -52,19 +52,21 @@ if quantity > cap then
   return { 'sold_out', now, 0 }
 end
 
-local has_place = redis.call('ZSCORE', KEYS[5], user)
-if not has_place and redis.call('EXISTS', KEYS[5]) == 0 then
+local has_place = redis.call('ZSCORE', KEYS[6], user)
+if not has_place and redis.call('EXISTS', KEYS[6]) == 0 then
   local used = tonumber(redis.call('HGET', KEYS[2], ARGV[13]) or 0)
   if used + quantity <= cap then
     return { 'wrong_state', now, 0 }
   end
 end
-if not (has_place and units_of(KEYS[4], sku, user) == quantity) then
+local before = units_of(KEYS[5], sku, user)
+if before ~= quantity then
   if not has_place then
     redis.call('HINCRBY', KEYS[1], 'waiting', 1)
-    redis.call('SADD', KEYS[6], campaign .. '/' .. sku)
+    redis.call('SADD', KEYS[7], campaign .. '/' .. sku)
   end
-  redis.call('ZADD', KEYS[5], redis.call('HINCRBY', KEYS[1], 'tickets', 1), user)
+  redis.call('ZADD', KEYS[6], redis.call('HINCRBY', KEYS[1], 'tickets', 1), user)
+  redis.call('HINCRBY', KEYS[4], 'waiting/' .. sku, quantity - before)
 end
-redis.call('HSET', KEYS[4], sku .. '/' .. user, quantity .. ' ' .. ARGV[12])
-return { 'placed', now, redis.call('ZRANK', KEYS[5], user) + 1 }
+redis.call('HSET', KEYS[5], sku .. '/' .. user, quantity .. ' ' .. ARGV[12])
+return { 'placed', now, redis.call('ZRANK', KEYS[6], user) + 1 }

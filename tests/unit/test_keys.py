@@ -31,7 +31,7 @@ def test_all_keys_of_a_main_order_share_one_hash_tag() -> None:
 
 @pytest.mark.parametrize("name", ["move", "configure", "place", "rank", "grant", "order"])
 def test_scripts_touch_only_declared_keys(name: str) -> None:
-    passed = re.compile(r"KEYS\[\d+\]|(campaign|used|caps|ranking|final|places|queue|queues)_key|index")
+    passed = re.compile(r"KEYS\[\d+\]|(campaign|used|caps|tally|ranking|final|places|queue|queues)_key|index")
     for command, key in re.findall(r"redis\.call\('(\w+)',? ?([\w\[\]]*)", script(name).source):
         channel_or_clock = command in ("TIME", "PUBLISH")
         assert channel_or_clock or passed.fullmatch(key) or key == "ranking", (command, key)

@@ -25,10 +25,11 @@ local function has_turn(queue_key, places_key, sku, user, available)
 end
 
 -- Give the user's place up. Whether there was one.
-local function leave_queue(campaign_key, queue_key, places_key, queues_key, campaign, sku, user)
+local function leave_queue(campaign_key, tally_key, queue_key, places_key, queues_key, campaign, sku, user)
   if redis.call('ZREM', queue_key, user) == 0 then
     return false
   end
+  redis.call('HINCRBY', tally_key, 'waiting/' .. sku, -units_of(places_key, sku, user))
   redis.call('HDEL', places_key, sku .. '/' .. user)
   if redis.call('HINCRBY', campaign_key, 'waiting', -1) == 0 then
     redis.call('HDEL', campaign_key, 'waiting')

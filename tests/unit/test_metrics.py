@@ -1,0 +1,40 @@
+"""Gauges of many processes: what a process said of itself ends with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.metrics import exposition
+
+PROCESS = (
+    "import gateway.metrics as m; m.WATCHERS.labels('campaign').set(7); print('set', flush=True); input()"
+)
+
+
+def test_a_process_that_was_killed_watches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+
+    def watchers() -> float:
+        lines = exposition([]).decode().splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith("doorbuster_watchers{"))
+
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen([sys.executable, "-c", PROCESS], **pipes) for _ in range(2)]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"set\n"
+        assert watchers() == 14
+        os.kill(processes[0].pid, signal.SIGKILL)
+        processes[0].wait()
+        assert watchers() == 7
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
