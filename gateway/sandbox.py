@@ -41,6 +41,7 @@ class RefundBody(Document):
     amount: int
     currency: str
     reason: str
+    provider_ref: str | None = None
 
 
 class Sandbox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -90,14 +91,17 @@ class OrderDesk:
 
     async def granted(self, order: MainOrder) -> list[Granted]:
         """What the order entitles to, in every campaign that this process knows."""
-        found = []
-        for campaign in self._catalog.all():
-            caps = KINDS[campaign.kind].grants(campaign, order)
-            if caps:
-                counter, cap = next(iter(caps.items()))
-                standing = await self._store.standing(campaign.id, [counter])
-                found.append(Granted(campaign.id, cap, standing.levels[0].used))
-        return [one for one in found if one.granted or one.used]
+        grants = [
+            (campaign.id, KINDS[campaign.kind].grants(campaign, order)) for campaign in self._catalog.all()
+        ]
+
+        async def one(campaign_id: str, caps: Mapping[str, int]) -> Granted:
+            counter, cap = next(iter(caps.items()))
+            standing = await self._store.standing(campaign_id, [counter])
+            return Granted(campaign_id, cap, standing.levels[0].used)
+
+        found = await asyncio.gather(*(one(campaign_id, caps) for campaign_id, caps in grants if caps))
+        return [here for here in found if here.granted or here.used]
 
     async def _see_to(
         self, order_id: str, decide: Callable[[MainOrder | None], MainOrder | None]

@@ -6,6 +6,7 @@ line the script lets nobody else have any, so nothing can be snatched away in be
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import dataclass, replace
 
@@ -89,10 +90,8 @@ class Waitlist:
 
     async def serve(self) -> int:
         """Hold what has come back for those whose turn it is; how many were served."""
-        served = 0
-        for campaign_id, sku in await self._store.queues():
-            served += await self._serve(campaign_id, sku)
-        return served
+        queues = await self._store.queues()
+        return sum(await asyncio.gather(*(self._serve(campaign_id, sku) for campaign_id, sku in queues)))
 
     async def _serve(self, campaign_id: str, sku: str) -> int:
         served = 0

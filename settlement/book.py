@@ -34,6 +34,8 @@ class RefundDue(NamedTuple):
     amount: int
     currency: str
     reason: str
+    provider_ref: str | None
+    """The provider's own name for the charge: not always one made under our payment id."""
 
 
 class NotificationDue(NamedTuple):

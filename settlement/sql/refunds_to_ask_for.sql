@@ -9,4 +9,5 @@ WHERE refund_id IN (
     ORDER BY next_attempt_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED)
-RETURNING refund_id, payment_id, amount, currency, reason
+RETURNING refund_id, payment_id, amount, currency, reason,
+    (SELECT provider_ref FROM payments WHERE payments.payment_id = refunds.payment_id)
