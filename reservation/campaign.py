@@ -225,6 +225,10 @@ class Campaign:
         """When its last payment is due: from then on the campaign is over for everybody."""
         return self.balance.closes_at_ms if self.balance else self.closes_at_ms + self.hold_ms
 
+    def takes_no_more(self, now_ms: int) -> bool:
+        """Whether no reservation will be made in it any more."""
+        return self.status is Status.CLOSED or now_ms >= self.closes_at_ms
+
     def phase(self, now_ms: int) -> Phase:
         """The phase at an instant of the store's clock."""
         closes_at_ms = self.balance.closes_at_ms if self.balance else self.closes_at_ms

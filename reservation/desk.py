@@ -314,7 +314,7 @@ class Desk:
             elif outcome is Outcome.STORE_UNAVAILABLE:
                 raise StoreUnavailable(f"the store does not have {reservation_id.campaign}")
             else:
-                return refusal_of(outcome, campaign, now_ms)
+                return refusal_of(outcome, campaign, now_ms, pays_from_ms=move.gate.opens_at_ms)
         raise Contended(str(reservation_id))
 
     @staticmethod
@@ -365,16 +365,19 @@ def no_campaign(campaign_id: str) -> Refusal:
 
 
 def refusal_of(
-    outcome: Outcome, campaign: Campaign | None = None, now_ms: int = 0, why: str | None = None
+    outcome: Outcome,
+    campaign: Campaign | None = None,
+    now_ms: int = 0,
+    why: str | None = None,
+    pays_from_ms: int = 0,
 ) -> Refusal:
     """The refusal that the store's outcome is to who asked."""
     opens_at_ms = retry_after_s = reason = None
     detail = _DETAILS[outcome]
     if outcome is Outcome.NOT_STARTED and campaign is not None:
         opens_at_ms = campaign.opens_at_ms
-    if outcome is Outcome.PAYMENT_WINDOW_CLOSED and campaign is not None and campaign.balance:
-        opens_at_ms = campaign.balance.opens_at_ms if now_ms < campaign.balance.opens_at_ms else None
-        detail = "The balance cannot be paid yet." if opens_at_ms else detail
+    if outcome is Outcome.PAYMENT_WINDOW_CLOSED and now_ms < pays_from_ms:
+        opens_at_ms, detail = pays_from_ms, "The balance cannot be paid yet."
     if opens_at_ms is not None:
         retry_after_s = max(1, -(-(opens_at_ms - now_ms) // 1000))
     if outcome is Outcome.PAUSED:

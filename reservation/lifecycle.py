@@ -22,7 +22,7 @@ import orjson
 
 from reservation.campaign import Campaign, stock_counter
 from reservation.ids import Stage, numbered
-from reservation.kernel import ALWAYS, RANKED, UNCAPPED, Claim, Gate, Move
+from reservation.kernel import ALWAYS, RANKED, UNCAPPED, Claim, Gate, Move, optional
 from reservation.kinds import KINDS
 from reservation.kinds.kind import Kind
 from reservation.outcomes import Outcome, Refusal
@@ -46,6 +46,8 @@ ENDED = frozenset({State.EXPIRED, State.CANCELLED, State.FORFEITED})
 REJECTED_MAX = 8
 PAYMENTS_MAX = 20
 """Of one stage: each change of quantity may need another."""
+REFUNDS_MAX = 100
+"""Beyond so many a shopper may no longer take less, and less again."""
 OPENED = "opened"
 """The reminder that the balance window has opened; the others are named after their lead in ms."""
 
@@ -145,9 +147,10 @@ def due(reservation: Reservation) -> Due | None:
 def due_by_ms(reservation: Reservation, campaign: Campaign | None) -> int:
     """When what is due must have been paid."""
     owed = due(reservation)
-    if owed and owed.stage is Stage.BALANCE and campaign and campaign.balance:
-        return campaign.balance.closes_at_ms
-    return reservation.deadline_ms
+    if owed is None or campaign is None or campaign.balance is None:
+        return reservation.deadline_ms
+    closes_at_ms = campaign.balance.closes_at_ms
+    return closes_at_ms if owed.stage is Stage.BALANCE else min(reservation.deadline_ms, closes_at_ms)
 
 
 def payment_of(reservation: Reservation, stage: Stage) -> Payment | None:
@@ -223,8 +226,10 @@ def amend(reservation: Reservation, campaign: Campaign | None, quantity: int, no
             facts = replace(facts, before=facts.before or agreed)
             hold_ms = 0 if reservation.facts.before else campaign.hold_ms  # changing again gains no time
         else:
-            facts = replace(facts, before=None)
-            facts = _give_back(facts, campaign, paid - facts.price.deposit, "amended", now_ms)
+            too_much = paid - facts.price.deposit
+            if too_much and len(facts.refunds) >= REFUNDS_MAX:
+                return Refusal(Outcome.WRONG_STATE, f"There were {len(facts.refunds)} refunds already.")
+            facts = _give_back(replace(facts, before=None), campaign, too_much, "amended", now_ms)
             deadline_ms = agenda(campaign, facts)[0].at_ms
     move = _step(
         reservation,
@@ -322,17 +327,16 @@ def request_payment(
     if stage is Stage.BALANCE and campaign and campaign.balance:
         gate = replace(gate, opens_at_ms=campaign.balance.opens_at_ms)
     asked = _asked(reservation, owed)
-    if asked is not None and asked.status is PaymentStatus.PENDING:
-        if gate.opens_at_ms <= now_ms < (gate.closes_at_ms or now_ms + 1):
-            return Unchanged()
-        return Refusal(Outcome.PAYMENT_WINDOW_CLOSED, "The balance cannot be paid at this time.")
+    in_time = gate.opens_at_ms <= now_ms < (gate.closes_at_ms or now_ms + 1)
+    if asked is not None and asked.status is PaymentStatus.PENDING and in_time:
+        return Unchanged()
     count = sum(p.stage is stage for p in reservation.facts.payments.values())
     if asked is None and count >= PAYMENTS_MAX:
         return Refusal(Outcome.WRONG_STATE, f"There were {count} {stage} payments already.")
     name = asked.name if asked else numbered(stage, count + 1)
     facts = reservation.facts.with_payment(Payment(name, owed.amount, PaymentStatus.PENDING, now_ms))
     move = _step(reservation, Event.PAYMENT_REQUESTED, facts=facts)
-    by_window = campaign.revision if stage is Stage.BALANCE and campaign else 0
+    by_window = campaign.revision if campaign and campaign.balance else 0
     return Steps((replace(move, gate=gate, revision=by_window),))
 
 
@@ -344,10 +348,10 @@ def pay_with_order(reservation: Reservation, notice: Notice, now_ms: int) -> Dec
         if payment is not None and payment.provider_ref == notice.provider_ref:
             return Unchanged()
         return Refusal(Outcome.WRONG_STATE, f"A reservation that is {reservation.state} has nothing due.")
+    # Another payment than the shopper may have asked for: should that one be made too, it goes back.
     count = sum(p.stage is owed.stage for p in reservation.facts.payments.values())
-    name = numbered(owed.stage, count + 1)
-    asked = _asked(reservation, owed) or Payment(name, owed.amount, PaymentStatus.PENDING, now_ms)
-    return _payment_succeeded(reservation, None, asked, notice, now_ms)
+    payment = Payment(numbered(owed.stage, count + 1), owed.amount, PaymentStatus.PENDING, now_ms)
+    return _payment_succeeded(reservation, None, payment, notice, now_ms)
 
 
 def take_notice(
@@ -395,27 +399,30 @@ def _payment_succeeded(
     stages = kind_of(reservation).stages
     state = State.CONFIRMED if paid.stage is stages[-1] else State.DEPOSIT_PAID
     late = reservation.state in ENDED
+    is_due = due(reservation) == (paid.stage, paid.amount)
     data: dict[str, object] = {"stage": paid.stage, "amount": paid.amount, "late": late}
-    if due(reservation) == (paid.stage, paid.amount):
-        # Past its deadline and not yet swept, it still holds all that it claimed.
-        facts = replace(facts, before=None)
-        carried = _carried(reservation)
-        return Steps((_paid(reservation, campaign, state, carried, facts, data),))
+    reason = "paid_after_end" if late or is_due else "superseded"
     give_back = _step(
         reservation,
         Event.PAYMENT_RETURNED,
         state=State.REFUNDED if late or reservation.state is State.REFUNDED else reservation.state,
-        facts=facts.with_refund(paid, paid.amount, "paid_after_end" if late else "superseded", now_ms),
+        facts=facts.with_refund(paid, paid.amount, reason, now_ms),
         data=data,
     )
+    gate = ALWAYS
+    if campaign and campaign.balance and state is State.DEPOSIT_PAID:
+        # A deposit for which no balance can be paid any more would be lost at once.
+        gate = Gate(closes_at_ms=campaign.balance.closes_at_ms, after=Outcome.PAYMENT_WINDOW_CLOSED)
+    if is_due:
+        # Past its deadline and not yet swept, it still holds all that it claimed.
+        carried = _carried(reservation)
+        taken = _paid(reservation, campaign, state, carried, replace(facts, before=None), data)
+        return Steps((replace(taken, gate=gate), give_back))
     offer = campaign.offers.get(reservation.sku) if campaign else None
     if campaign is None or offer is None or not late or not _completes(reservation, paid):
         return Steps((give_back,))
     claims = kind_of(reservation).claims(campaign, offer, reservation.quantity, facts.order_id)
     take_again = _paid(reservation, campaign, state, claims, replace(facts, kept=0), data)
-    gate = ALWAYS
-    if campaign.balance and state is State.DEPOSIT_PAID:
-        gate = Gate(closes_at_ms=campaign.balance.closes_at_ms, after=Outcome.PAYMENT_WINDOW_CLOSED)
     return Steps((replace(take_again, revision=campaign.revision, gate=gate), give_back))
 
 
@@ -547,8 +554,9 @@ def _step(
     state, facts = state or reservation.state, facts or reservation.facts
     claims = list(_carried(reservation) if claims is None else claims)
     if state in LIVE | SOLD and facts.received - facts.kept > 0:
+        # Beyond what the store counts exactly it is not ranked; that must never refuse a payment.
         spent = min(facts.received - facts.kept, UNCAPPED)
-        claims.append(Claim(RANKED, spent, UNCAPPED, Outcome.SOLD_OUT))
+        claims.append(Claim(RANKED, spent, UNCAPPED, optional("spend")))
     return Move(
         id=reservation.id,
         version=reservation.version,

@@ -72,8 +72,10 @@ class MainOrder:
         if self.user is None:
             return replace(report, state=self.state, version=self.version, campaigns=self.campaigns)
         reported = {line[:2]: line.amount for line in report.lines}
-        lines = (line._replace(amount=min(line.amount, reported.get(line[:2], 0))) for line in self.lines)
-        return replace(self, lines=tuple(line for line in lines if line.amount))
+        left = (line for line in self.lines if line[:2] in reported)
+        return replace(
+            self, lines=tuple(line._replace(amount=min(line.amount, reported[line[:2]])) for line in left)
+        )
 
     def cancelled(self) -> MainOrder:
         return replace(self, state=OrderState.CANCELLED)

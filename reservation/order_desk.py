@@ -47,13 +47,13 @@ class OrderDesk:
         def decide(known: MainOrder | None) -> MainOrder | None:
             if known is None:
                 return reported
+            if known.user not in (None, report.user):
+                return None
             merged = known.merged(reported)
             return None if merged == known else merged
 
-        known = await self._orders.read(report.order_id)
-        if known is not None and known.user not in (None, report.user):
-            return refusal_of(Outcome.IDEMPOTENCY_MISMATCH)
-        return await self._see_to(report.order_id, decide)
+        order = await self._see_to(report.order_id, decide)
+        return order if order.user == report.user else refusal_of(Outcome.IDEMPOTENCY_MISMATCH)
 
     async def cancel(self, order_id: str) -> MainOrder:
         """Take back all that the order entitled to. Twice, or before the order itself, is harmless."""

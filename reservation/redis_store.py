@@ -130,7 +130,8 @@ class RedisStore:
         return Changes(_ms(time), tuple(changed), numbers)
 
     async def move(self, move: Move) -> Moved:
-        keys = offer_keys(move.id.campaign, move.sku).for_move
+        found = offer_keys(move.id.campaign, move.sku)
+        keys = found.for_move if move.version or move.serves else found.for_new
         outcome, now_ms, packed = await self._pipe.run(self._move, keys, move_arguments(move))
         return Moved(Outcome(outcome.decode()), now_ms, self._unpack(move.id, packed))
 

@@ -99,7 +99,7 @@ class Waitlist:
             campaign = await self._catalog.get(campaign_id)
             standing = await self._store.standing(campaign_id, [stock_counter(sku)])
             left = standing.levels[0].cap - standing.levels[0].used
-            is_over = campaign is None or self._clock.now_ms() >= campaign.closes_at_ms
+            is_over = campaign is None or campaign.takes_no_more(self._clock.now_ms())
             places = await self._store.queue(campaign_id, sku, SERVED_MAX)
             turn = next((one for one in places if one.quantity <= left or is_over), None)
             if campaign is None or turn is None:

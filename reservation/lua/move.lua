@@ -6,7 +6,8 @@
 --   the move is retried. The event is in the outbox if and only if the move was made.
 --   While somebody stands in line for an offer, only who is served from the line gets more of it.
 --
--- KEYS: campaign used caps tally reservations ranking final places queue deadlines index queues outbox
+-- KEYS: campaign used caps tally reservations deadlines index outbox queue
+--   ranking final places queues, which a new reservation that serves no place goes without
 -- ARGV: campaign digest version fingerprint revision opens_at opens_refusal closes_at
 --       closes_refusal first_refusal last_refusal heeds_status user sku quantity state hold_ms
 --       deadline facts type data queued serves claims...
@@ -34,7 +35,6 @@
 --@include campaign
 --@include ranking
 --@include claims
---@include queue
 
 local campaign, digest, expected = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -60,8 +60,7 @@ elseif not is_new then
 end
 
 -- 2. The campaign: there, as the caller knows it, and in its window by this clock.
-local asked = { ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11] }
-local refusal, waiting = refused_by_campaign(KEYS[1], now, asked, ARGV[12] == '1')
+local refusal, waiting = refused_by_campaign(KEYS[1], now, 5, ARGV[12] == '1')
 if refusal then
   return { refusal, now, '' }
 end
@@ -72,25 +71,29 @@ local wanted = {}
 for i = 24, #ARGV, 4 do
   wanted[#wanted + 1] = { ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3] }
 end
-local queued, serves = nil, ARGV[23] == '1'
-if serves then
+local queued, leave
+if ARGV[23] == '1' then
+  -- Here, since every run makes its functions anew, and most runs need none of these.
+  --@include queue
   local levels = { redis.call('HGET', KEYS[3], ARGV[22]) or 0, redis.call('HGET', KEYS[2], ARGV[22]) or 0 }
-  if not has_turn(KEYS[9], KEYS[8], sku, user, levels[1] - levels[2]) then
+  if not has_turn(KEYS[9], KEYS[12], sku, user, levels[1] - levels[2]) then
     return { 'conflict', now, '' }
   end
+  leave = leave_queue
 elseif waiting > 0 and redis.call('EXISTS', KEYS[9]) == 1 then
   queued = ARGV[22]
 end
 local steps, claims
-refusal, steps, claims = weigh_claims(record and record[CLAIMS] or {}, wanted, user, KEYS[2], KEYS[3], queued)
+local held = record and record[CLAIMS] or {}
+refusal, steps, claims = weigh_claims(held, wanted, user, KEYS[2], KEYS[3], queued, KEYS[10])
 if refusal then
   return { refusal, now, '' }
 end
 
 -- 4. Nothing can refuse any more: write.
-apply_claims(steps, KEYS[2], KEYS[1], KEYS[6], KEYS[7], now)
-if serves then
-  leave_queue(KEYS[1], KEYS[4], KEYS[9], KEYS[8], KEYS[12], campaign, sku, user)
+apply_claims(steps, KEYS[2], KEYS[1], KEYS[10], KEYS[11], now)
+if leave then
+  leave(KEYS[1], KEYS[4], KEYS[9], KEYS[12], KEYS[13], campaign, sku, user)
 end
 
 local state, hold_ms, deadline = ARGV[16], tonumber(ARGV[17]), tonumber(ARGV[18])
@@ -99,16 +102,16 @@ if hold_ms > 0 then
 end
 local reservation_id = campaign .. '.' .. digest
 if deadline > 0 then
-  redis.call('ZADD', KEYS[10], deadline, reservation_id)
+  redis.call('ZADD', KEYS[6], deadline, reservation_id)
 elseif record and record[DEADLINE] > 0 then
-  redis.call('ZREM', KEYS[10], reservation_id)
+  redis.call('ZREM', KEYS[6], reservation_id)
 end
 
 if record then
   redis.call('HINCRBY', KEYS[4], record[STATE] .. '/' .. sku, -record[QUANTITY])
 else
   record = { [USER] = user, [SKU] = sku, [CREATED_AT] = now, [FINGERPRINT] = ARGV[4], [VERSION] = 0 }
-  remember(KEYS[11], user, reservation_id)
+  remember(KEYS[7], user, reservation_id)
 end
 redis.call('HINCRBY', KEYS[4], state .. '/' .. sku, quantity)
 
@@ -121,7 +124,7 @@ record[DEADLINE] = deadline
 record[FACTS] = ARGV[19]
 packed = cmsgpack.pack(record)
 redis.call('HSET', KEYS[5], digest, packed)
-redis.call('XADD', KEYS[13], '*', 'type', ARGV[20], 'id', reservation_id, 'record', packed, 'data', ARGV[21])
+redis.call('XADD', KEYS[8], '*', 'type', ARGV[20], 'id', reservation_id, 'record', packed, 'data', ARGV[21])
 if not is_new then
   -- For those who watch it. Nobody can watch what is only just made.
   redis.call('PUBLISH', 'doorbuster:moved:' .. reservation_id, record[VERSION])

@@ -32,8 +32,7 @@ if quantity == 0 then
   return { 'absent', now, 0 }
 end
 
-local asked = { ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8] }
-local refusal = refused_by_campaign(KEYS[1], now, asked, true)
+local refusal = refused_by_campaign(KEYS[1], now, 2, true)
 if refusal then
   return { refusal, now, 0 }
 end

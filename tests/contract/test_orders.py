@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from reservation.kernel import RANKED, UNCAPPED, Claim
+from reservation.kernel import RANKED, UNCAPPED, Claim, Moved
 from reservation.outcomes import GrantOutcome, Outcome
+from reservation.record import State
 from tests.contract.conftest import Bench
 from tests.contract.test_kernel import SALE, configure, first, then
 
@@ -56,10 +57,17 @@ def spent(amount: int) -> tuple[Claim, ...]:
     return (Claim(RANKED, amount, UNCAPPED, Outcome.SOLD_OUT),)
 
 
+async def pay(bench: Bench, key: str, user: str, amount: int) -> Moved:
+    made = await bench.store.move(first(key, user, claims=()))
+    paid = await bench.store.move(then(made, State.CONFIRMED, claims=spent(amount)))
+    assert paid.outcome is Outcome.MOVED
+    return paid
+
+
 async def test_users_are_ranked_by_what_they_claim(bench: Bench) -> None:
     await configure(bench)
     for key, user, amount in (("1", "ann", 5), ("2", "bob", 7), ("3", "ann", 3), ("4", "cat", 7)):
-        await bench.store.move(first(key, user, claims=spent(amount)))
+        await pay(bench, key, user, amount)
     ranking = await bench.store.ranking(SALE, "ann", 2)
     assert (ranking.final, ranking.entries, ranking.own, ranking.above) == (
         False, (("ann", 8), ("cat", 7)), 8, 0
@@ -77,8 +85,8 @@ async def test_users_are_ranked_by_what_they_claim(bench: Bench) -> None:
 
 async def test_what_goes_back_to_nothing_is_ranked_no_more(bench: Bench) -> None:
     await configure(bench)
-    paid = await bench.store.move(first("1", "ann", claims=spent(5)))
-    await bench.store.move(then(paid, "cancelled"))
+    paid = await pay(bench, "1", "ann", 5)
+    await bench.store.move(then(paid, State.CANCELLED))
     assert (await bench.store.ranking(SALE, "ann", 10)).entries == ()
 
 
@@ -91,10 +99,9 @@ async def test_from_its_end_on_a_ranking_stands_and_an_end_moved_away_lets_it_li
         return configured.revision
 
     revision = await ends(now + 60, 0)
-    await store.move(first("1", "ann", claims=spent(5)))
+    await pay(bench, "1", "ann", 5)
     await bench.let_pass(60)
-    late = await store.move(first("2", "bob", claims=spent(9)))
-    assert late.outcome is Outcome.MOVED
+    await pay(bench, "2", "bob", 9)
     ranking = await store.ranking(SALE, "bob", 10)
     assert (ranking.final, ranking.entries, ranking.own) == (True, (("ann", 5),), None)
     await ends(await store.now_ms() + 60_000, revision)
