@@ -1,4 +1,4 @@
-# make demo   a flash sale from nothing to the audit        make test   everything, on real servers
+# make demo   a campaign of each kind, and its audit           make test   everything, on real servers
 # make check  style, types, imports, names                  make lock   renew the locked dependencies
 
 PYTHON ?= python3

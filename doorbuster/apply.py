@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ async def apply_files(settings: Settings, files: list[Path]) -> list[str]:
                 old, new = before.document.to_json(), campaign.document.to_json()
                 said += [f"  {line}" for line in _differences("", old, new)]
     return said
+
+
+def sample_files() -> list[Path]:
+    """The campaigns that come with us, one of each kind."""
+    return sorted(Path(str(package_files("doorbuster") / "samples")).glob("*.yaml"))
+
+
+async def apply_samples(settings: Settings) -> list[CampaignDocument]:
+    """Apply the campaigns that come with us; which they are."""
+    await apply_files(settings, sample_files())
+    return [document for path in sample_files() for document in read_campaigns(path)]
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterator[str]:

@@ -76,6 +76,9 @@ def up(
     sandbox: Annotated[
         bool | None, typer.Option(help="A stand-in payment provider. On, unless DOORBUSTER_SANDBOX=0.")
     ] = None,
+    samples: Annotated[
+        bool, typer.Option(help="Begin with a campaign of each kind, where all is embedded and new.")
+    ] = True,
 ) -> None:
     """Everything in one place, in the foreground: servers that no URL is given for are embedded."""
     from doorbuster.stack import run_up
@@ -84,7 +87,7 @@ def up(
     if settings.sandbox is None:
         settings = settings.model_copy(update={"sandbox": True})
     configure_logs("up")
-    asyncio.run(run_up(settings, host, port, data_dir, workers or _default_workers()))
+    asyncio.run(run_up(settings, host, port, data_dir, workers or _default_workers(), samples=samples))
 
 
 @app.command()
@@ -239,7 +242,7 @@ def dead_letters(
 
 @app.command(hidden=True)
 def demo(
-    shoppers: Annotated[int, typer.Option(min=10, max=100_000)] = 4_000,
+    shoppers: Annotated[int, typer.Option(help="Of the flash sale.", min=10, max=100_000)] = 2_000,
     seed: Annotated[int, typer.Option(help="Of the shoppers' moods.")] = 1,
 ) -> None:
     """The whole thing, once, with simulated shoppers; what `make demo` runs."""

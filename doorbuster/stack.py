@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 
+from doorbuster.apply import apply_samples
 from doorbuster.embedded import (
     postgres_program,
     redis_program,
@@ -150,8 +151,13 @@ def gateway_programs(
     ]
 
 
-async def run_up(settings: Settings, host: str, port: int, data_dir: Path, workers: int) -> None:
-    """Start everything, say so, and keep it running until told to stop. Raises StackError, EmbeddedError."""
+async def run_up(
+    settings: Settings, host: str, port: int, data_dir: Path, workers: int, *, samples: bool
+) -> None:
+    """Start everything, say so, and keep it running until told to stop. Raises StackError, EmbeddedError.
+
+    With `samples`, what starts with nothing in it gets some campaigns to look at.
+    """
     try:
         data_dir = data_dir.resolve()
     except (OSError, RuntimeError) as error:
@@ -164,6 +170,8 @@ async def run_up(settings: Settings, host: str, port: int, data_dir: Path, worke
             if settings.public_url is None:
                 settings = settings.model_copy(update={"public_url": url})
             settings = with_secrets(settings, data_dir)
+            # Asked before they start. Once only: what became of the samples since is the merchant's.
+            samples = samples and _is_all_new(settings, data_dir)
             settings = await _start_servers(supervisor, settings, data_dir, runtime, stop)
             if stop.is_set():
                 return
@@ -182,11 +190,21 @@ async def run_up(settings: Settings, host: str, port: int, data_dir: Path, worke
             reach["settings"] = settings.model_dump(exclude_none=True)
             _write_private(data_dir / _STACK, reach)
             if not stop.is_set():
+                found = await apply_samples(settings) if samples else []
                 print(f"ready {url}", flush=True)
+                for one in found:
+                    print(f"sample {one.id}: {one.title}, {url}/v1/campaigns/{one.id}", flush=True)
             await stop.wait()
         finally:
             await supervisor.stop()
             (data_dir / _STACK).unlink(missing_ok=True)
+
+
+def _is_all_new(settings: Settings, data_dir: Path) -> bool:
+    """Whether both servers are to be embedded, and neither has any data."""
+    if settings.redis_url is not None or settings.postgres_dsn is not None:
+        return False
+    return not any((data_dir / server).exists() for server in ("redis", "postgres"))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from typing import Any
 
 from aiohttp import web
@@ -31,7 +32,8 @@ async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event)
         auto_decompress=False,  # bodies are small: what a compressed one grows to is only a risk
     )
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=True)
+    listener = _listen(host, port)
+    site = web.SockSite(runner, listener, backlog=BACKLOG)
     await site.start()
     # What lives this long lives for ever: the collector need not look at it again.
     gc.collect()
@@ -40,9 +42,39 @@ async def serve(app: web.Application, host: str, port: int, stop: asyncio.Event)
         await stop.wait()
     finally:
         app[ADMISSION].draining = True
+        late = _close_to_new(listener)
         await site.stop()
+        for connection in late:
+            assert runner.server is not None  # noqa: S101  (it was set up above)
+            await asyncio.get_running_loop().connect_accepted_socket(runner.server, connection)
         await asyncio.sleep(LEAVE_SECONDS)
         await runner.cleanup()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def _close_to_new(listener: socket.socket) -> list[socket.socket]:
+    """Take what has connected already, and let nothing more in. To close a listener resets what waits in
+    it, and those clients were told that they are connected."""
+    waiting = []
+    while True:
+        try:
+            waiting.append(listener.accept()[0])
+        except BlockingIOError:
+            break
+    listener.shutdown(socket.SHUT_RD)
+    return waiting
 
 
 class _Connection(web.RequestHandler):

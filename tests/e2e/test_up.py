@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -263,6 +264,84 @@ def test_nobody_else_gets_to_the_embedded_servers(tmp_path: Path) -> None:
         private = [runtime / "postgres", running.data_dir / "redis", running.data_dir / "postgres"]
         for place in [*private, runtime / "redis.sock", running.data_dir / "stack.json"]:
             assert place.stat().st_mode & 0o077 == 0, place
+
+
+SAMPLES = {"midnight-drop", "singles-day-phones", "tv-trade-in"}
+
+
+async def campaigns(client: Client) -> dict[str, Any]:
+    """All campaigns by id, once the gateways have heard of them."""
+    await asyncio.sleep(0.5)  # what is not there can only be waited for in vain
+    found = (await client.call("GET", "/v1/campaigns")).body["campaigns"]
+    return {campaign["id"]: campaign for campaign in found}
+
+
+def mentions_samples(running: Stack) -> bool:
+    return b"\nsample " in running.log.read_bytes()
+
+
+async def test_an_empty_stack_begins_with_a_campaign_of_each_kind(tmp_path: Path) -> None:
+    """They are open and work; a second start leaves them as they are by then."""
+    async with aiohttp.ClientSession() as session:
+        with stack(tmp_path / "data", "--workers", "1") as first:
+            client = Client(first.url, session)
+            found = await campaigns(client)
+            assert {name: one["phase"] for name, one in found.items()} == dict.fromkeys(SAMPLES, "open")
+            said = [line for line in first.log.read_text().splitlines() if line.startswith("sample ")]
+            assert [line.split(":")[0] for line in said] == [f"sample {name}" for name in sorted(SAMPLES)]
+            assert all(line.endswith(f"{first.url}/v1/campaigns/{line[7:].split(':')[0]}") for line in said)
+
+            held = await client.reserve("midnight-drop", "ann", sku="phone-16")
+            assert (await client.paid(held.body["id"], "ann"))["state"] == "confirmed"
+            held = await client.reserve("singles-day-phones", "ann", sku="phone-16")
+            assert held.body["due"]["amount"] == 10000
+            after = await client.paid(held.body["id"], "ann", "deposit")
+            assert (after["state"], after["due"]["amount"]) == ("deposit_paid", 529900)
+            assert {"sku": "earbuds", "quantity": 1, "gift": True} in after["lines"]
+            refused = await client.reserve("tv-trade-in", "ann", sku="soundbar")
+            assert refused.code == "not_eligible"
+            assert (await client.report("order-1", "ann", ("tv-65", 300000))).status == 201
+            held = await client.reserve("tv-trade-in", "ann", sku="soundbar", order_id="order-1")
+            assert (await client.paid(held.body["id"], "ann"))["state"] == "confirmed"
+            for name in SAMPLES:
+                await client.audit(name)
+
+            closed = await client.call(
+                "POST", "/v1/campaigns/midnight-drop/actions", service=True, json_body={"action": "close"}
+            )
+            assert closed.status == 200
+            more = await client.call(
+                "POST",
+                "/v1/campaigns/tv-trade-in/offers/soundbar/stock",
+                service=True,
+                json_body={"delta": 7},
+            )
+            assert more.status == 200
+        length = len(first.log.read_bytes())
+        with stack(tmp_path / "data", "--workers", "1") as second:
+            found = await campaigns(Client(second.url, session))
+            assert found.keys() == SAMPLES
+            assert found["midnight-drop"]["phase"] == "closed"
+            assert found["tv-trade-in"]["offers"][0]["stock"] == 207
+            assert b"\nsample " not in second.log.read_bytes()[length:]
+
+
+async def test_samples_are_not_for_who_does_not_want_them(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as session:
+        with stack(tmp_path / "data", "--workers", "1", "--no-samples") as running:
+            assert await campaigns(Client(running.url, session)) == {}
+            assert not mentions_samples(running)
+        with stack(tmp_path / "data", "--workers", "1") as running:  # no longer new
+            assert await campaigns(Client(running.url, session)) == {}
+            assert not mentions_samples(running)
+
+
+async def test_a_store_that_is_not_embedded_gets_no_samples(tmp_path: Path, redis_server_url: str) -> None:
+    environment = {"DOORBUSTER_REDIS_URL": redis_server_url}
+    async with aiohttp.ClientSession() as session:
+        with stack(tmp_path / "data", "--workers", "1", environment=environment) as running:
+            assert not SAMPLES & (await campaigns(Client(running.url, session))).keys()
+            assert not mentions_samples(running)
 
 
 def test_commands_find_the_running_stack_by_its_data_directory(up: Stack, tmp_path: Path) -> None:
