@@ -315,19 +315,12 @@ def _id(text: bytes) -> ReservationId:
 
 def move_arguments(move: Move) -> list[Any]:
     """ARGV of move.lua."""
-    gate = move.gate
-    args: list[Any] = [
+    return [
         move.id.campaign,
         move.id.digest,
         move.version,
         move.fingerprint,
-        move.revision,
-        gate.opens_at_ms,
-        gate.before,
-        gate.closes_at_ms,
-        gate.after,
-        move.first_refusal,
-        move.last_refusal,
+        *_campaign_arguments(move),
         int(move.heeds_status),
         move.user,
         move.sku,
@@ -340,15 +333,28 @@ def move_arguments(move: Move) -> list[Any]:
         move.data,
         move.queued,
         int(move.serves),
+        *_claim_arguments(move),
     ]
-    return args + _claim_arguments(move)
 
 
 def place_arguments(move: Move, details: bytes) -> list[Any]:
     """ARGV of place.lua."""
-    gate = move.gate
-    args: list[Any] = [
+    return [
         move.id.campaign,
+        *_campaign_arguments(move),
+        move.sku,
+        move.user,
+        move.quantity,
+        details,
+        move.queued,
+        *_claim_arguments(move),
+    ]
+
+
+def _campaign_arguments(move: Move) -> list[Any]:
+    """What lua/include/campaign.lua reads."""
+    gate = move.gate
+    return [
         move.revision,
         gate.opens_at_ms,
         gate.before,
@@ -356,13 +362,7 @@ def place_arguments(move: Move, details: bytes) -> list[Any]:
         gate.after,
         move.first_refusal,
         move.last_refusal,
-        move.sku,
-        move.user,
-        move.quantity,
-        details,
-        move.queued,
     ]
-    return args + _claim_arguments(move)
 
 
 def _claim_arguments(move: Move) -> list[Any]:
