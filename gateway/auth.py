@@ -66,6 +66,12 @@ class Authenticator:
             self._verified[token] = verified
         return verified.user
 
+    async def anyone(self, request: web.Request) -> User | None:
+        """The user who asks, if it is one. Who says who they are must be right. Raises Problem."""
+        if "Authorization" not in request.headers or self._is_service(_bearer(request)):
+            return None
+        return await self.user(request)
+
     async def service(self, request: web.Request) -> None:
         """Let services through. Raises Problem."""
         token = _bearer(request)

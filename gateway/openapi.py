@@ -383,7 +383,7 @@ def _paths() -> Schema:
             "get": _operation(
                 "Who spends most. With a user's token, also one's own place.",
                 {200: _ref("Ranking")},
-                problems="campaign_not_found invalid_request unauthenticated forbidden",
+                problems="campaign_not_found invalid_request unauthenticated",
                 parameters=(
                     *campaign,
                     _in_query(

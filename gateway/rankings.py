@@ -27,7 +27,7 @@ class Rankings:
 
     async def buyers(self, request: web.Request) -> web.Response:
         campaign_id = request.match_info["campaign"]
-        user = await self._authenticator.user(request) if "Authorization" in request.headers else None
+        user = await self._authenticator.anyone(request)
         limit = page_limit(request.query.get("limit"), TOP)
         campaign = await self._catalog.get(campaign_id)
         if campaign is None:

@@ -36,10 +36,11 @@ def _printable(text: str) -> str:
     return text
 
 
-def _no_path(sku: str) -> str:
-    if sku in (".", ".."):  # an SKU is a part of its stock's address
+def no_path(name: str) -> str:
+    """For names that are a part of an address."""
+    if name in (".", ".."):
         raise ValueError("must not be . or ..")
-    return sku
+    return name
 
 
 def _rfc3339(found: object) -> datetime:
@@ -73,7 +74,7 @@ def rfc3339(ms: int) -> str:
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 CampaignId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
-Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_no_path)]
+Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(no_path)]
 Instant = Annotated[
     AwareDatetime,
     BeforeValidator(_rfc3339),

@@ -46,6 +46,8 @@ ENDED = frozenset({State.EXPIRED, State.CANCELLED, State.FORFEITED})
 REJECTED_MAX = 8
 PAYMENTS_MAX = 20
 """Of one stage: each change of quantity may need another."""
+CHARGED_MAX = 2**63 - 1
+"""All payments of one reservation together, in minor units: what the book can add up."""
 REFUNDS_MAX = 100
 """Beyond so many a shopper may no longer take less, and less again."""
 OPENED = "opened"
@@ -331,7 +333,8 @@ def request_payment(
     if asked is not None and asked.status is PaymentStatus.PENDING and in_time:
         return Unchanged()
     count = sum(p.stage is stage for p in reservation.facts.payments.values())
-    if asked is None and count >= PAYMENTS_MAX:
+    charged = sum(payment.amount for payment in reservation.facts.payments.values())
+    if asked is None and (count >= PAYMENTS_MAX or charged + owed.amount > CHARGED_MAX):
         return Refusal(Outcome.WRONG_STATE, f"There were {count} {stage} payments already.")
     name = asked.name if asked else numbered(stage, count + 1)
     facts = reservation.facts.with_payment(Payment(name, owed.amount, PaymentStatus.PENDING, now_ms))

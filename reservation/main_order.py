@@ -9,12 +9,12 @@ from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
 import orjson
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from reservation.campaign import MONEY_MAX, Document, Instant, Text, ms_of
+from reservation.campaign import MONEY_MAX, Document, Instant, Text, ms_of, no_path
 
 LINES_MAX = 500
-OrderId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+OrderId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$"), AfterValidator(no_path)]
 
 
 class ReportedLine(Document):

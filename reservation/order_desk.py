@@ -52,8 +52,10 @@ class OrderDesk:
             merged = known.merged(reported)
             return None if merged == known else merged
 
-        order = await self._see_to(report.order_id, decide)
-        return order if order.user == report.user else refusal_of(Outcome.IDEMPOTENCY_MISMATCH)
+        order = await self._change(report.order_id, decide)
+        if order.user != report.user:
+            return refusal_of(Outcome.IDEMPOTENCY_MISMATCH)
+        return await self._see_to(order)
 
     async def cancel(self, order_id: str) -> MainOrder:
         """Take back all that the order entitled to. Twice, or before the order itself, is harmless."""
@@ -63,7 +65,7 @@ class OrderDesk:
                 return MainOrder(order_id, OrderState.CANCELLED)
             return None if known.state is OrderState.CANCELLED else known.cancelled()
 
-        return await self._see_to(order_id, decide)
+        return await self._see_to(await self._change(order_id, decide))
 
     async def finish(self, order_id: str) -> None:
         """Tell every campaign in which the order is used what it grants by now."""
@@ -103,13 +105,16 @@ class OrderDesk:
         found = await asyncio.gather(*(one(campaign_id, caps) for campaign_id, caps in grants if caps))
         return [here for here in found if here.granted or here.used]
 
-    async def _see_to(
+    async def _change(
         self, order_id: str, decide: Callable[[MainOrder | None], MainOrder | None]
     ) -> MainOrder:
         order = await self._orders.change(order_id, decide, event=True)
         assert order is not None  # noqa: S101  (decide makes one where there is none)
+        return order
+
+    async def _see_to(self, order: MainOrder) -> MainOrder:
         if order.campaigns:
-            await self.finish(order_id)
+            await self.finish(order.id)
         return order
 
     async def _finish_in(self, campaign_id: str, order: MainOrder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from reservation.kernel import RANKED, UNCAPPED, Claim, Moved
+from reservation.kernel import RANKED, UNCAPPED, Claim, Moved, optional
 from reservation.outcomes import GrantOutcome, Outcome
 from reservation.record import State
 from tests.contract.conftest import Bench
@@ -87,6 +87,20 @@ async def test_what_goes_back_to_nothing_is_ranked_no_more(bench: Bench) -> None
     await configure(bench)
     paid = await pay(bench, "1", "ann", 5)
     await bench.store.move(then(paid, State.CANCELLED))
+    assert (await bench.store.ranking(SALE, "ann", 10)).entries == ()
+
+
+async def test_what_is_beyond_exact_counting_is_left_out_and_refuses_nothing(bench: Bench) -> None:
+    await configure(bench)
+    made = {}
+    for key, amount in (("1", UNCAPPED), ("2", UNCAPPED - 1), ("3", 3), ("4", UNCAPPED)):
+        held = await bench.store.move(first(key, "ann", claims=()))
+        claims = (Claim(RANKED, amount, UNCAPPED, optional("spend")),)
+        made[key] = await bench.store.move(then(held, State.CONFIRMED, claims=claims))
+        assert made[key].outcome is Outcome.MOVED
+    assert (await bench.store.ranking(SALE, "ann", 1)).own == UNCAPPED, "only the first could be counted"
+    for moved in made.values():
+        await bench.store.move(then(moved, State.CANCELLED))
     assert (await bench.store.ranking(SALE, "ann", 10)).entries == ()
 
 

@@ -207,6 +207,9 @@ async def test_the_scheme_is_spelled_in_any_case(client: Client) -> None:
         assert (await client.call("GET", "/v1/reservations", headers=sent)).status == 200
 
 
+EXPIRED = with_claims(exp=int(time.time()) - 1)
+
+
 async def test_every_route_is_its_owners(client: Client, untouched: Scene) -> None:
     """A user's routes refuse services, a service's refuse users, and both refuse nobody."""
     described = (await client.call("GET", "/openapi.json")).body["paths"]
@@ -222,6 +225,11 @@ async def test_every_route_is_its_owners(client: Client, untouched: Scene) -> No
             seen.add(owner)
             body = None if method in {"get", "delete"} else {}
             assert_problem(await client.call(method, path, json_body=body), "unauthenticated")
+            for bad in (EXPIRED, with_claims(aud="other"), "x"):
+                sent = {"Authorization": f"Bearer {bad}"}
+                assert_problem(
+                    await client.call(method, path, json_body=body, headers=sent), "unauthenticated"
+                )
             stranger = await client.call(
                 method,
                 path,
@@ -231,6 +239,44 @@ async def test_every_route_is_its_owners(client: Client, untouched: Scene) -> No
             )
             assert_problem(stranger, "forbidden")
     assert seen == {"user", "service"}
+
+
+async def test_a_place_in_line_is_its_users_own(client: Client) -> None:
+    campaign = await client.create(offers=[{"sku": "phone", "price": 1, "stock": 1}])
+    await client.reserve(campaign, "ann")
+    assert (await client.join(campaign, "bob")).status == 201
+    path = f"/v1/campaigns/{campaign}/waitlist"
+    for name in ("user", "user_id", "sub", "tier"):
+        lie = {"sku": "phone", name: "bob"}
+        assert_problem(await client.call("POST", path, user="eve", json_body=lie), "invalid_request", name)
+    for who in ("ann", "eve", "bob/", "phone/bob", "Bob"):
+        for method in ("GET", "DELETE"):
+            answer = await client.call(method, f"{path}?user=bob", user=who)
+            assert (answer.status, answer.body.get("places", [])) == (200, [])
+    places = (await client.call("GET", path, user="bob")).body["places"]
+    assert [one["position"] for one in places] == [1]
+    assert_problem(await client.call("GET", path, service=True), "forbidden")
+    await client.audit(campaign)
+
+
+async def test_a_ranking_is_for_anyone_who_is_who_they_say(client: Client) -> None:
+    campaign = await client.create()
+    held = (await client.reserve(campaign, "alexandra")).body["id"]
+    await client.paid(held, "alexandra")
+    path = f"/v1/campaigns/{campaign}/rankings/buyers"
+
+    async def seen(**who: Any) -> tuple[str, bool]:
+        answer = await client.call("GET", f"{path}?user=alexandra", **who)
+        assert answer.status == 200, answer
+        return answer.body["entries"][0]["user"], answer.body["me"] is not None
+
+    assert await seen() == ("a***a", False)
+    assert await seen(service=True) == ("a***a", False)
+    assert await seen(user="alexandr") == ("a***a", False)
+    assert await seen(user="alexandra") == ("alexandra", True)
+    for bad in (EXPIRED, "x", SERVICE_KEY + "x"):
+        answer = await client.call("GET", path, headers={"Authorization": f"Bearer {bad}"})
+        assert_problem(answer, "unauthenticated")
 
 
 @pytest.mark.parametrize(

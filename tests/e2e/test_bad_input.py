@@ -98,6 +98,12 @@ async def test_a_body_that_is_no_object_is_invalid(
     assert_problem(answer, "malformed_json" if route == "webhook" else "invalid_request")
 
 
+PHONE_LINE = {"sku": "phone"}
+ORDER_LINE = {"sku": "tv", "category": "any", "amount": 3000}
+ORDER = {"order_id": "never", "user": "ann", "lines": [ORDER_LINE], "paid_at": "2026-11-01T00:00:00Z"}
+PAID = {"reservation": f"sale.{'a' * 24}", "amount": 1, "currency": "CNY", "provider_ref": "r"}
+
+
 def wrong(route: str, good: dict[str, Any], field: str, values: Iterable[object]) -> list[Any]:
     """The good body with a field that is missing, or not what it may be."""
     bodies = [{name: value for name, value in good.items() if name != field}]
@@ -121,6 +127,42 @@ def wrong(route: str, good: dict[str, Any], field: str, values: Iterable[object]
         *wrong("restock", {"delta": 1}, "sku", ["phone"])[1:],
         *wrong("pay", {"stage": "full"}, "stage", ["", "half", "FULL", None, 1, ["full"], "full\n"]),
         *wrong("pay", {"stage": "full"}, "amount", [1])[1:],
+        *wrong("quote", {"sku": "phone"}, "sku", [1, [], "", "x" * 201, *CONTROL])[1:],
+        *wrong("quote", {"sku": "phone"}, "quantity", [0, -1, 2**63, 10**6 + 1, *NO_INTEGERS])[1:],
+        *wrong("quote", {"items": [{"sku": "phone"}]}, "items", [[], {}, "phone", [PHONE_LINE] * 101])[1:],
+        *wrong("quote", {"sku": "phone"}, "order_id", ["", "a/b", "é", "x" * 65, 7])[1:],
+        *wrong("quote", {"sku": "phone"}, "user", ["bob"])[1:],
+        ("quote", {}, ""),
+        ("quote", {"sku": "phone", "items": [PHONE_LINE]}, ""),
+        ("quote", {"items": [PHONE_LINE, {"sku": "phone", "quantity": 0}]}, "items[1].quantity"),
+        ("quote", {"items": [None]}, "items[0]"),
+        *wrong("join", {"sku": "phone"}, "sku", [None, 1, [], "", "x" * 201, *CONTROL]),
+        *wrong("join", {"sku": "phone"}, "quantity", [0, -1, 2**64, 10**6 + 1, *NO_INTEGERS])[1:],
+        *wrong("join", {"sku": "phone"}, "order_id", ["", "a/b", "x" * 65, 7, "order-1"])[1:],
+        *wrong("join", {"sku": "phone"}, "position", [1])[1:],
+        *wrong("amend", {"quantity": 1}, "quantity", [0, -1, 2**63, 2**64, 10**6 + 1, *NO_INTEGERS]),
+        *wrong("amend", {"quantity": 1}, "sku", ["phone"])[1:],
+        *wrong("amend", {"quantity": 1}, "state", ["confirmed"])[1:],
+        *wrong("report", ORDER, "order_id", [None, 1, "", ".", "..", "a b", "a/b", "é", "x" * 65, *CONTROL]),
+        *wrong("report", ORDER, "user", [None, 1, [], "", "x" * 129, *CONTROL]),
+        *wrong("report", ORDER, "lines", [None, {}, "tv", [ORDER_LINE] * 501]),
+        *wrong("report", ORDER, "paid_at", [None, "", "today", 1_700_000_000, "2026-11-01", "1700000000"]),
+        *wrong("report", ORDER, "tier", ["gold"])[1:],
+        *(
+            ("report", ORDER | {"lines": [ORDER_LINE, ORDER_LINE | {name: value}]}, f"lines[1].{name}")
+            for name, values in {
+                "sku": [None, 1, "", "x" * 201, *CONTROL],
+                "category": [1, "", "x" * 201, *CONTROL],
+                "amount": [-1, 10**12 + 1, 2**63, *NO_INTEGERS],
+                "quantity": [1],
+            }.items()
+            for value in values
+        ),
+        *wrong("pay with order", PAID, "reservation", [None, 1, "", "x", "\0", "../x", "sale.x"]),
+        *wrong("pay with order", PAID, "amount", [0, -1, 2**63, 10**18 + 1, *NO_INTEGERS]),
+        *wrong("pay with order", PAID, "provider_ref", [None, 1, "", "x" * 201, *CONTROL]),
+        *wrong("pay with order", PAID, "currency", [None, 156, []]),
+        *wrong("pay with order", PAID, "user", ["ann"])[1:],
         *wrong("sandbox", {"outcome": "failed"}, "outcome", ["", "maybe", None, 0, {}]),
         *wrong("sandbox", {"outcome": "failed"}, "amount", [1])[1:],
     ],
@@ -256,7 +298,7 @@ async def test_a_body_is_refused_by_what_it_says_of_itself(up: Stack, untouched:
 # Media types
 
 
-@pytest.mark.parametrize("route", ["put", "reserve", "act", "restock", "pay", "sandbox"])
+@pytest.mark.parametrize("route", [one for one, (_, _, who) in TAKES_BODY.items() if who != "provider"])
 @pytest.mark.parametrize(
     "header",
     [
@@ -350,7 +392,16 @@ async def test_a_path_that_leads_nowhere_is_not_found(up: Stack, method: str, pa
         ("POST", "/v1/campaigns/{}/offers/phone/stock", "service", {"delta": 1}, "campaign_not_found"),
         ("POST", "/v1/campaigns/[campaign]/offers/{}/stock", "service", {"delta": 1}, "offer_not_found"),
         ("GET", "/v1/reservations/{}", "ann", None, "reservation_not_found"),
+        ("POST", "/v1/campaigns/{}/quote", "ann", {"sku": "phone"}, "campaign_not_found"),
+        ("POST", "/v1/campaigns/{}/waitlist", "ann", {"sku": "phone"}, "campaign_not_found"),
+        ("GET", "/v1/campaigns/{}/waitlist", "ann", None, "campaign_not_found"),
+        ("DELETE", "/v1/campaigns/{}/waitlist", "ann", None, "campaign_not_found"),
+        ("GET", "/v1/campaigns/{}/rankings/buyers", "anyone", None, "campaign_not_found"),
+        ("GET", "/v1/campaigns/{}/events", "anyone", None, "campaign_not_found"),
+        ("GET", "/v1/reservations/{}/events", "ann", None, "reservation_not_found"),
+        ("PATCH", "/v1/reservations/{}", "ann", {"quantity": 2}, "reservation_not_found"),
         ("DELETE", "/v1/reservations/{}", "ann", None, "reservation_not_found"),
+        ("GET", "/v1/orders/{}", "service", None, "order_not_found"),
         ("POST", "/v1/reservations/{}/payments", "ann", {"stage": "full"}, "reservation_not_found"),
         ("POST", "/sandbox/payments/{}", "anyone", {"outcome": "succeeded"}, "payment_not_found"),
         ("PUT", "/v1/campaigns/{}", "service", None, "invalid_request"),
@@ -366,6 +417,31 @@ async def test_a_name_that_nothing_has_is_not_found(
             continue
         full = path.replace("[campaign]", untouched.campaign).format(name)
         answer = await send(up.url, request(method, full, sent, [*credentials(who).items(), JSON]))
+        assert answer is not None
+        assert_problem(answer, code)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("/v1/orders/{}/cancel", None, "order_not_found"),
+        ("/v1/orders/{}/payments", PAID, "order_not_found"),
+    ],
+)
+async def test_what_can_be_no_orders_id_is_not_found(
+    up: Stack, untouched: Scene, path: str, body: object, code: str
+) -> None:
+    """An order's id that was never heard of may be cancelled: its report may come later."""
+    sent = None if body is None else json.dumps(body).encode()
+    for name in (
+        *(one for one in NO_IDS if one not in ("nope", "..")),
+        "x" * 65,
+        "a%20b",
+        "%20",
+        "ord%C3%A9r",
+    ):
+        full = path.format(name)
+        answer = await send(up.url, request("POST", full, sent, [*credentials("service").items(), JSON]))
         assert answer is not None
         assert_problem(answer, code)
 
@@ -391,6 +467,8 @@ async def test_anothers_reservation_is_not_found(client: Client, untouched: Scen
     assert_problem(await client.call("GET", path, user="bob"), "reservation_not_found")
     assert_problem(await client.call("DELETE", path, user="bob"), "reservation_not_found")
     assert_problem(await client.pay(untouched.held, "bob"), "reservation_not_found")
+    assert_problem(await client.amend(untouched.held, "bob", 2), "reservation_not_found")
+    assert_problem(await client.call("GET", f"{path}/events", user="bob"), "reservation_not_found")
     listed = await client.call("GET", f"/v1/reservations?campaign={untouched.campaign}", user="bob")
     assert listed.body == {"reservations": [], "next": None}
     absent = await client.call("GET", f"{path[:-1]}{'a' if path[-1] != 'a' else 'b'}", user="bob")
@@ -416,6 +494,27 @@ async def test_a_query_that_is_wrong_is_named(up: Stack, untouched: Scene, query
     answer = await send(up.url, sent)
     assert answer is not None
     assert_problem(answer, "invalid_request", path)
+
+
+@pytest.mark.parametrize("who", ["anyone", "ann", "service"])
+@pytest.mark.parametrize("value", ["", "0", "-1", "101", "x", "1.0", "9" * 20, "%D9%A1", "%00", "1%00"])
+async def test_a_ranking_has_a_length_that_is_a_number(
+    up: Stack, untouched: Scene, value: str, who: str
+) -> None:
+    path = f"/v1/campaigns/{untouched.campaign}/rankings/buyers?limit={value}"
+    answer = await send(up.url, request("GET", path, None, [*credentials(who).items()]))
+    assert answer is not None
+    assert_problem(answer, "invalid_request", "limit")
+
+
+@pytest.mark.parametrize(
+    "sku", ["nope", "", "%00", "%ff", "%ed%a0%80", "%F0%9F%98%80", "%0d%0a", "a%2Fb", "..", "x" * 5_000]
+)
+async def test_to_leave_no_line_is_harmless(up: Stack, untouched: Scene, sku: str) -> None:
+    path = f"/v1/campaigns/{untouched.campaign}/waitlist?sku={sku}"
+    answer = await send(up.url, request("DELETE", path, None, [*credentials("ann").items()]))
+    assert answer is not None
+    assert (answer.status, answer.body["state"]) == (200, "left")
 
 
 async def test_pages_of_another_user_cannot_be_walked_into(client: Client, untouched: Scene) -> None:

@@ -268,6 +268,79 @@ async def test_a_stream_has_a_head(watcher: Client) -> None:
             assert await head.read() == b""
 
 
+async def test_a_stream_is_only_read(watcher: Client) -> None:
+    campaign = await watcher.create()
+    held = (await watcher.reserve(campaign, "ann")).body["id"]
+    for path in (f"/v1/campaigns/{campaign}/events", f"/v1/reservations/{held}/events"):
+        for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            answer = await watcher.call(method, path, user="ann", json_body={"state": "confirmed"})
+            assert_problem(answer, "method_not_allowed")
+            assert answer.headers["Allow"] == "GET, HEAD"
+
+
+async def test_what_is_over_is_shown_and_watched_on(watcher: Client) -> None:
+    campaign = await watcher.create()
+    held = (await watcher.reserve(campaign, "ann")).body["id"]
+    await watcher.cancel(held, "ann")
+    await watcher.call(
+        "POST", f"/v1/campaigns/{campaign}/actions", service=True, json_body={"action": "close"}
+    )
+
+    async def closed() -> set[str]:
+        shown = [await watcher.call("GET", f"/v1/campaigns/{campaign}") for _ in range(4)]
+        return {one.body["phase"] for one in shown}
+
+    await eventually(closed, lambda found: found == {"closed"}, 2)
+    async with watching(watcher, f"/v1/campaigns/{campaign}/events") as reader:
+        first = await reader.next()
+        assert first is not None
+        assert (first.data["phase"], first.data["offers"]) == ("closed", offer(100))
+        stock = f"/v1/campaigns/{campaign}/offers/phone/stock"
+        await watcher.call("POST", stock, service=True, json_body={"delta": -1})
+        assert (await reader.until(offers=offer(99))).data["phase"] == "closed"
+    async with watching(watcher, f"/v1/reservations/{held}/events", user="ann") as reader:
+        first = await reader.next()
+        assert first is not None
+        assert (first.data["state"], first.data["due"]) == ("cancelled", None)
+
+
+async def test_a_thousand_who_come_and_go_leave_nothing_behind(up: Stack, watcher: Client) -> None:
+    """Some are gone before they are answered, some in the middle of it, some after."""
+    campaign = await watcher.create()
+    held = (await watcher.reserve(campaign, "ann")).body["id"]
+    host, _, port = up.url.removeprefix("http://").partition(":")
+    own = [("Authorization", f"Bearer {token('ann')}")]
+    sent = [
+        request("GET", f"/v1/campaigns/{campaign}/events"),
+        request("GET", f"/v1/reservations/{held}/events", headers=own),
+    ]
+    gate = asyncio.Semaphore(20)
+
+    async def come_and_go(number: int) -> None:
+        async with gate:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(sent[number % 2])
+            if number % 3:
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 ")
+            if number % 3 == 2:
+                await reader.readuntil(b"\n\n")
+            writer.transport.abort()
+
+    await asyncio.gather(*(come_and_go(number) for number in range(1_000)))
+
+    async def left() -> float:
+        return await measured(watcher, "doorbuster_watchers")
+
+    await eventually(left, lambda found: found == 0)
+    async with watching(watcher, f"/v1/reservations/{held}/events", user="ann") as reader:
+        await reader.until(state="held")
+        await watcher.cancel(held, "ann")
+        await reader.until(state="cancelled")
+    assert (await watcher.call("GET", "/readyz")).status == 200
+    await watcher.audit(campaign)
+
+
 # What operators see
 
 

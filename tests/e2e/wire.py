@@ -122,6 +122,11 @@ async def set_scene(client: Client) -> Scene:
 TAKES_BODY = {
     "put": ("PUT", "/v1/campaigns/{campaign}", "service"),
     "reserve": ("POST", "/v1/campaigns/{campaign}/reservations", "ann"),
+    "quote": ("POST", "/v1/campaigns/{campaign}/quote", "ann"),
+    "join": ("POST", "/v1/campaigns/{campaign}/waitlist", "ann"),
+    "amend": ("PATCH", "/v1/reservations/{held}", "ann"),
+    "report": ("POST", "/v1/orders", "service"),
+    "pay with order": ("POST", "/v1/orders/order-1/payments", "service"),
     "act": ("POST", "/v1/campaigns/{campaign}/actions", "service"),
     "restock": ("POST", "/v1/campaigns/{campaign}/offers/phone/stock", "service"),
     "pay": ("POST", "/v1/reservations/{held}/payments", "ann"),
