@@ -1,11 +1,12 @@
 # make demo   a campaign of each kind, and its audit           make test   everything, on real servers
 # make check  style, types, imports, names                  make lock   renew the locked dependencies
+# make properties   5,000 random lives of campaigns, in Redis and in the model side by side: half an hour
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check properties lock clean
 
 demo: $(VENV)/run
 	$(BIN)/doorbuster demo
@@ -13,6 +14,10 @@ demo: $(VENV)/run
 test: $(VENV)/dev
 	scripts/install-servers
 	$(BIN)/python -m pytest
+
+properties: $(VENV)/dev
+	scripts/install-servers
+	DOORBUSTER_PROPERTY_SEQUENCES=$${DOORBUSTER_PROPERTY_SEQUENCES:-5000} $(BIN)/python -m pytest tests/properties
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
