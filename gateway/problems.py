@@ -31,7 +31,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "sold_out": (409, "Sold out"),
     "quota_exceeded": (409, "Beyond the limit for one user"),
     "wrong_state": (409, "Not in this state"),
-    "payment_window_closed": (409, "Too late to pay"),
+    "payment_window_closed": (409, "Not the time to pay this"),
     "ended": (410, "Over"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The body must be application/json"),

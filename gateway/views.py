@@ -21,9 +21,7 @@ def campaign_view(campaign: Campaign, standing: Standing, now_ms: int) -> dict[s
     for offer, level in zip(view["offers"], standing.levels, strict=True):
         offer["stock"] = level.cap  # of the same instant as what is left of it
         offer["remaining"] = max(0, level.cap - level.used)
-        # What is left while somebody stands in line is for them.
-        waiting = standing.tally.get(f"waiting/{offer['sku']}", 0)
-        offer["sold_out"] = level.used >= level.cap or waiting > 0
+        offer["sold_out"] = level.used >= level.cap
     return view
 
 

@@ -144,13 +144,13 @@ class OfferKeys(CampaignKeys):
     def for_move(self) -> tuple[str, ...]:
         """KEYS of move.lua, in its order."""
         return self._named(
-            "campaign used caps tally reservations deadlines index outbox queue ranking final places queues"
+            "campaign used caps tally reservations deadlines index outbox queue places ranking final queues"
         )
 
     @cached_property
     def for_new(self) -> tuple[str, ...]:
         """KEYS of move.lua for a new reservation that serves no place: every key costs time."""
-        return self.for_move[:9]
+        return self.for_move[:10]
 
     @cached_property
     def for_place(self) -> tuple[str, ...]:

@@ -78,6 +78,12 @@ class _Campaign:
         places = enumerate(self.queues.get(sku, ()), 1)
         return next(((position, one) for position, one in places if one.user == user), None)
 
+    def suffices_for_some(self, move: Move) -> bool:
+        """Whether what is left would do for somebody among the first in line."""
+        available = self.caps.get(move.queued, 0) - self.used[move.queued]
+        first = self.queues.get(move.sku, [])[: _AHEAD_MAX + 1]
+        return any(one.quantity <= available for one in first)
+
     def has_turn(self, move: Move) -> bool:
         """Whether it is this user's turn: everybody ahead wants more than there is."""
         available = self.caps.get(move.queued, 0) - self.used[move.queued]
@@ -176,7 +182,7 @@ class ModelStore:
         if move.serves:
             if not campaign.has_turn(move):
                 return Moved(Outcome.CONFLICT, now, None)
-        elif move.sku in campaign.queues:
+        elif campaign.suffices_for_some(move):
             queued = move.queued
         held = dict(reservation.claims) if reservation else {}
         refusal, left_out = self._weigh(campaign, held, move.claims, move.user, queued)
@@ -322,8 +328,6 @@ class ModelStore:
         if refusal:
             return Placed(Outcome(refusal), now, 0)
         cap = campaign.caps.get(move.queued, 0)
-        if move.quantity > cap:
-            return Placed(Outcome.SOLD_OUT, now, 0)
         found = campaign.place(move.sku, move.user)
         no_line = found is None and move.sku not in campaign.queues
         if no_line and campaign.used[move.queued] + move.quantity <= cap:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reservation.catalog import Catalog
-from reservation.desk import Desk, refusal_of
+from reservation.desk import Desk
 from reservation.ids import ReservationId
 from reservation.kernel import Store
 from reservation.kinds import KINDS
@@ -54,7 +54,7 @@ class OrderDesk:
 
         order = await self._change(report.order_id, decide)
         if order.user != report.user:
-            return refusal_of(Outcome.IDEMPOTENCY_MISMATCH)
+            return Refusal(Outcome.IDEMPOTENCY_MISMATCH, "This order was reported for another user.")
         return await self._see_to(order)
 
     async def cancel(self, order_id: str) -> MainOrder:

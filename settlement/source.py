@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from reservation.outbox import Entry, Envelope, Outbox
+from reservation.outcomes import StoreUnavailable
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
+from settlement.retry import patiently
 
 
 class Batch(Protocol):
@@ -44,7 +46,7 @@ class OutboxBatch:
         self.envelopes: Sequence[Envelope] = [entry.envelope for entry in entries]
 
     async def done(self) -> None:
-        await self._outbox.done(self._entries)
+        await patiently(lambda: self._outbox.done(self._entries), StoreUnavailable)
 
 
 class OutboxSource:
@@ -62,6 +64,6 @@ class OutboxSource:
 
     async def batches(self) -> AsyncIterator[Batch]:
         while True:
-            entries = await self._outbox.next()
+            entries = await patiently(self._outbox.next, StoreUnavailable)
             if entries:
                 yield OutboxBatch(self._outbox, entries)

@@ -4,10 +4,10 @@
 --   The claims of the reservation become exactly the claims asked for: the script takes the
 --   difference, so what was held is given back once, whatever the cause and however often
 --   the move is retried. The event is in the outbox if and only if the move was made.
---   While somebody stands in line for an offer, only who is served from the line gets more of it.
+--   What is left of an offer and would do for somebody in line is for the line only.
 --
--- KEYS: campaign used caps tally reservations deadlines index outbox queue
---   ranking final places queues, which a new reservation that serves no place goes without
+-- KEYS: campaign used caps tally reservations deadlines index outbox queue places
+--   ranking final queues, which a new reservation that serves no place goes without
 -- ARGV: campaign digest version fingerprint revision opens_at opens_refusal closes_at
 --       closes_refusal first_refusal last_refusal heeds_status user sku quantity state hold_ms
 --       deadline facts type data queued serves claims...
@@ -72,28 +72,30 @@ for i = 24, #ARGV, 4 do
   wanted[#wanted + 1] = { ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3] }
 end
 local queued, leave
-if ARGV[23] == '1' then
+if waiting > 0 or ARGV[23] == '1' then
   -- Here, since every run makes its functions anew, and most runs need none of these.
   --@include queue
-  local levels = { redis.call('HGET', KEYS[3], ARGV[22]) or 0, redis.call('HGET', KEYS[2], ARGV[22]) or 0 }
-  if not has_turn(KEYS[9], KEYS[12], sku, user, levels[1] - levels[2]) then
-    return { 'conflict', now, '' }
+  local cap, used = redis.call('HGET', KEYS[3], ARGV[22]) or 0, redis.call('HGET', KEYS[2], ARGV[22]) or 0
+  if ARGV[23] == '1' then
+    if not has_turn(KEYS[9], KEYS[10], sku, user, cap - used) then
+      return { 'conflict', now, '' }
+    end
+    leave = leave_queue
+  elseif suffices_for_some(KEYS[9], KEYS[10], sku, cap - used) then
+    queued = ARGV[22]
   end
-  leave = leave_queue
-elseif waiting > 0 and redis.call('EXISTS', KEYS[9]) == 1 then
-  queued = ARGV[22]
 end
 local steps, claims
 local held = record and record[CLAIMS] or {}
-refusal, steps, claims = weigh_claims(held, wanted, user, KEYS[2], KEYS[3], queued, KEYS[10])
+refusal, steps, claims = weigh_claims(held, wanted, user, KEYS[2], KEYS[3], queued, KEYS[11])
 if refusal then
   return { refusal, now, '' }
 end
 
 -- 4. Nothing can refuse any more: write.
-apply_claims(steps, KEYS[2], KEYS[1], KEYS[10], KEYS[11], now)
+apply_claims(steps, KEYS[2], KEYS[1], KEYS[11], KEYS[12], now)
 if leave then
-  leave(KEYS[1], KEYS[4], KEYS[9], KEYS[12], KEYS[13], campaign, sku, user)
+  leave(KEYS[1], KEYS[4], KEYS[9], KEYS[10], KEYS[13], campaign, sku, user)
 end
 
 local state, hold_ms, deadline = ARGV[16], tonumber(ARGV[17]), tonumber(ARGV[18])

@@ -13,7 +13,7 @@
 --
 -- Outcomes, in order of precedence: store_unavailable stale first_refusal ended closes_refusal
 --   opens_refusal paused last_refusal refusal-of-the-first-other-claim-that-does-not-hold
---   sold_out (more than there will ever be) wrong_state (it can be had at once) placed left absent
+--   wrong_state (it can be had at once) placed left absent
 -- Reply: {outcome, now_ms, position}; the first in line has position 1; 0 where there is none.
 
 --@include campaign
@@ -46,13 +46,9 @@ refusal = weigh_claims({}, others, user, KEYS[2], KEYS[3], nil)
 if refusal then
   return { refusal, now, 0 }
 end
-local cap = tonumber(redis.call('HGET', KEYS[3], ARGV[13]) or 0)
-if quantity > cap then
-  return { 'sold_out', now, 0 }
-end
-
 local has_place = redis.call('ZSCORE', KEYS[6], user)
 if not has_place and redis.call('EXISTS', KEYS[6]) == 0 then
+  local cap = tonumber(redis.call('HGET', KEYS[3], ARGV[13]) or 0)
   local used = tonumber(redis.call('HGET', KEYS[2], ARGV[13]) or 0)
   if used + quantity <= cap then
     return { 'wrong_state', now, 0 }

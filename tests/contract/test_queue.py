@@ -28,7 +28,8 @@ async def test_nobody_stands_in_line_for_what_can_be_had(bench: Bench) -> None:
     assert await place(bench, "ann", 1) == (Outcome.WRONG_STATE, 0)
     assert await place(bench, "ann", 2) == (PlaceOutcome.PLACED, 1)
     assert await place(bench, "cat", 1) == (PlaceOutcome.PLACED, 2), "one stands in line behind another"
-    assert await place(bench, "dan", 3) == (Outcome.SOLD_OUT, 0), "so many will never be there"
+    assert await place(bench, "dan", 3) == (PlaceOutcome.PLACED, 3), "there may be more one day"
+    assert await bench.store.leave_place(SALE, "phone", "dan")
     assert await bench.store.queues() == [(SALE, "phone")]
     assert await bench.store.queue(SALE, "phone", 10) == [
         Place("ann", 2, b'{"tier":null}'),
@@ -94,6 +95,18 @@ async def test_while_somebody_waits_nobody_else_gets_more(bench: Bench) -> None:
     assert await served(bench, "ann") is Outcome.MOVED
     assert await bench.store.queues() == []
     assert (await bench.store.move(first("5", "eve"))).outcome is Outcome.SOLD_OUT
+
+
+async def test_what_does_for_nobody_in_line_is_for_everybody(bench: Bench) -> None:
+    """Or else who asks for very many would stop the sale."""
+    revision = await configure(bench, phone=2)
+    await bench.store.move(first("1", "bob"))
+    assert await place(bench, "big", 100) == (PlaceOutcome.PLACED, 1)
+    assert (await bench.store.move(first("2", "eve"))).outcome is Outcome.MOVED
+    revision = await configure(bench, revision, phone=3)
+    assert await place(bench, "ann", 1) == (PlaceOutcome.PLACED, 2)
+    assert (await bench.store.move(first("3", "eve"))).outcome is Outcome.SOLD_OUT, "it would do for ann"
+    assert await served(bench, "ann") is Outcome.MOVED
 
 
 async def test_the_line_is_served_in_order(bench: Bench) -> None:

@@ -236,7 +236,9 @@ async def test_who_wants_more_than_there_is_any_more_waits_in_vain(client: Clien
     await eventually(lambda: has(client, "small", campaign), bool)
     await client.cancel(held[1], "a2")
     await restock(client, campaign, -1)
-    assert_problem(await client.join(campaign, "other", quantity=3), "sold_out")
+    assert (await client.join(campaign, "other", quantity=9)).body["position"] == 2, (
+        "there may be more one day"
+    )
     assert [one["position"] for one in await places(client, "big", campaign)] == [1]
     await restock(client, campaign, 5)
     (got,) = await eventually(lambda: has(client, "big", campaign), bool)

@@ -163,15 +163,16 @@ def _check_orders(seen: Seen) -> None:
 
 
 def _check_line(before: Seen, after: Seen) -> None:
-    """While somebody stands in line nobody else gets any more of it."""
+    """Of what would have done for somebody in line, nothing is taken but by the first of those."""
     for name, campaign in before.campaigns.items():
         for sku, queue in campaign.queues.items():
-            if queue and after.campaigns[name].queues[sku]:
-                was, now = (
-                    campaign.used.get(f"stock/{sku}", 0),
-                    after.campaigns[name].used.get(f"stock/{sku}", 0),
-                )
-                assert now <= was, f"{name}: {sku} was taken over the heads of {queue}"
+            counter = f"stock/{sku}"
+            was, now = campaign.used.get(counter, 0), after.campaigns[name].used.get(counter, 0)
+            left = campaign.caps.get(counter, 0) - was
+            first = next((place.user for place in queue if place.quantity <= left), None)
+            if first is not None and now > was:
+                still = {place.user for place in after.campaigns[name].queues[sku]}
+                assert first not in still, f"{name}: {sku} was taken over the head of {first}"
 
 
 def check_served(before: Seen, after: Seen, *, alone: bool) -> None:

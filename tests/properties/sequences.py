@@ -135,12 +135,25 @@ def sold_out(draw: st.DrawFn, reserving: st.SearchStrategy[s.Reserve]) -> Chain:
     return chain
 
 
-def in_line(found: tuple[Chain, s.Join, Chain]) -> Chain:
-    chain, join, ends = found
+def in_line(found: tuple[Chain, list[s.Join], s.Join | None, Chain]) -> Chain:
+    """Some stand in line, perhaps one of them for another quantity then, and somebody makes room."""
+    chain, joins, again, ends = found
     first = next(step for step in chain if isinstance(step, s.Reserve))
-    waiting = replace(join, sku=first.sku, campaign=first.campaign)
-    report = [s.Report(join.order, 100, 60)] if join.order else []
-    return [*chain, *report, waiting, *ends, s.Serve(), *paid(NEWEST)]
+    line: Chain = []
+    for join in joins:
+        line += [s.Report(join.order, 100, 60)] if join.order else []
+        line.append(replace(join, sku=first.sku, campaign=first.campaign))
+    if again is not None:
+        line.append(replace(joins[0], sku=first.sku, campaign=first.campaign, quantity=again.quantity))
+    return [*chain, *line, *ends, s.Serve(), *paid(NEWEST)]
+
+
+def ends_later(found: tuple[s.MoveWindow, s.Rank, s.Rank]) -> Chain:
+    """An end that is moved away from a ranking that stood already."""
+    later, first, last = found
+    campaign = later.campaign
+    ranks = (replace(first, campaign=campaign), replace(last, campaign=campaign))
+    return [s.UntilWindow("ends_at"), ranks[0], later, ranks[1], s.UntilWindow("ends_at"), ranks[1]]
 
 
 def superseded(found: tuple[s.Amend, int, bool]) -> Chain:
@@ -188,12 +201,16 @@ def chains(kinds: tuple[str, ...], selling: int) -> st.SearchStrategy[Chain]:
         reserving, joining = to_order(s.Reserve), to_order(s.Join)
     deposit_paid = st.builds(Pick, st.integers(0, 3), st.just("deposit_paid"))
     ends = st.sampled_from([[s.Cancel(Pick(0, "live"))], [s.Until(0), s.Sweep()], [s.Restock("phone", 1)]])
+    joins = st.lists(joining, min_size=1, max_size=3)
+    later = st.builds(
+        s.MoveWindow, st.sampled_from(["balance_closes_at", "closes_at"]), st.just(200), campaigns
+    )
     choices: list[tuple[int, st.SearchStrategy[Chain]]] = [
         (1, one(wait)),
         (selling, reserving.map(with_order)),
         (2 * selling, reserving.map(lambda step: [*with_order(step), *paid(NEWEST)])),
         # Who stands in line until somebody makes room.
-        (2 * selling, st.tuples(sold_out(reserving), joining, ends).map(in_line)),
+        (2 * selling, st.tuples(sold_out(reserving), joins, st.none() | joining, ends).map(in_line)),
         (2, live.map(paid)),
         (1, deposit_paid.map(paid)),
         (2, picks.map(paid)),
@@ -214,6 +231,7 @@ def chains(kinds: tuple[str, ...], selling: int) -> st.SearchStrategy[Chain]:
         (1, one(change)),
         (1, one(windows)),
         (1, one(rank)),
+        (0 if selling else 2, st.tuples(later, rank, rank).map(ends_later)),
         (1, one(st.builds(s.Again, st.integers(0, 8)))),
     ]
     if selling:
@@ -230,7 +248,7 @@ def chains(kinds: tuple[str, ...], selling: int) -> st.SearchStrategy[Chain]:
             (1, st.tuples(more, quantities, st.booleans()).map(superseded)),
             (1, st.just([s.Reschedule()])),
             (selling, reserving.map(kept)),
-            (0 if selling else 2, deposit_paid.map(forfeited)),
+            (0 if selling else 4, deposit_paid.map(forfeited)),
         ]
     if takes_orders:
         choices.append((2, one(report)))

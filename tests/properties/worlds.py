@@ -32,7 +32,7 @@ from tests.properties.reached import REACHED
 USERS = ("ann", "bob", "käthe", "dan")
 TIERS = {"ann": "gold", "bob": "silver", "käthe": None, "dan": "gold"}
 SKUS = ("phone", "case")
-ORDERS = {"order-1": "ann", "order-2": "bob", "order-3": "ann"}
+ORDERS = {f"order-{number}": user for number, user in enumerate((*USERS, *USERS), 1)}
 CALLS_MAX = 2_000
 """Of a store, for one act."""
 

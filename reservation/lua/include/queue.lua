@@ -8,6 +8,18 @@ local function units_of(places_key, sku, user)
   return tonumber(string.match(redis.call('HGET', places_key, sku .. '/' .. user) or '0', '^%d+'))
 end
 
+-- Whether the `available` units would do for somebody among the first in line.
+local function suffices_for_some(queue_key, places_key, sku, available)
+  if available > 0 then
+    for _, other in ipairs(redis.call('ZRANGE', queue_key, 0, AHEAD_MAX)) do
+      if units_of(places_key, sku, other) <= available then
+        return true
+      end
+    end
+  end
+  return false
+end
+
 -- Whether it is this user's turn: everybody ahead wants more than the `available` units.
 local function has_turn(queue_key, places_key, sku, user, available)
   local ahead = redis.call('ZRANK', queue_key, user)
