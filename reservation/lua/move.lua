@@ -33,7 +33,6 @@
 
 --@include record
 --@include campaign
---@include ranking
 --@include claims
 
 local campaign, digest, expected = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -93,6 +92,9 @@ if refusal then
 end
 
 -- 4. Nothing can refuse any more: write.
+--@include ranking
+--@include apply
+--@include index
 apply_claims(steps, KEYS[2], KEYS[1], KEYS[11], KEYS[12], now)
 if leave then
   leave(KEYS[1], KEYS[4], KEYS[9], KEYS[10], KEYS[13], campaign, sku, user)

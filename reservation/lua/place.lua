@@ -17,7 +17,6 @@
 -- Reply: {outcome, now_ms, position}; the first in line has position 1; 0 where there is none.
 
 --@include campaign
---@include ranking
 --@include claims
 --@include queue
 

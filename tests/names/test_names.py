@@ -124,7 +124,8 @@ def test_the_record_has_one_order() -> None:
     assert [name.lower() for name, _ in sorted(places.items(), key=lambda item: item[1])] == list(
         Record._fields
     )
-    assert f"INDEX_IDS_MAX = {INDEX_IDS_MAX}" in source
+    index = (ROOT / "reservation" / "lua" / "include" / "index.lua").read_text()
+    assert f"INDEX_IDS_MAX = {INDEX_IDS_MAX}" in index
 
 
 def test_every_refusal_has_a_status_and_a_heading() -> None:
