@@ -17,7 +17,7 @@ from gateway.webhook import WebhookVerifier
 from reservation.campaign import Document
 from reservation.desk import Desk, Taken
 from reservation.ids import PaymentId, Stage
-from reservation.lifecycle import Notice, NoticeType, payment_of
+from reservation.paying import Notice, NoticeType, payment_of
 from reservation.text import is_printable
 from reservation.validation import Invalid, parse
 

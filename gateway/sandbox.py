@@ -16,7 +16,7 @@ from reservation.campaign import Document, rfc3339
 from reservation.clock import StoreClock
 from reservation.desk import Desk
 from reservation.ids import PaymentId
-from reservation.lifecycle import NoticeType
+from reservation.paying import NoticeType
 from reservation.record import Reservation
 from reservation.validation import parse
 

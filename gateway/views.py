@@ -7,10 +7,10 @@ from typing import Any
 
 from reservation.campaign import Campaign, rfc3339, stock_counter
 from reservation.kernel import Standing
-from reservation.lifecycle import due, due_by_ms
 from reservation.main_order import MainOrder
 from reservation.order_desk import Granted
 from reservation.record import Payment, Reservation
+from reservation.steps import due, due_by_ms
 
 
 def campaign_view(campaign: Campaign, standing: Standing, now_ms: int) -> dict[str, Any]:

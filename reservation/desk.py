@@ -1,6 +1,6 @@
 """The desk: where reservations are made, read, paid for and given up.
 
-Each method reads, lets lifecycle.py decide, and asks the store to move; when somebody else moved
+Each method reads, lets lifecycle.py or paying.py decide, and asks the store to move; when somebody else moved
 first, it reads and decides again. Nothing here knows HTTP.
 """
 
@@ -14,7 +14,7 @@ from typing import Protocol
 
 import orjson
 
-from reservation import lifecycle
+from reservation import lifecycle, paying
 from reservation.campaign import Campaign, Offer, stock_counter
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
@@ -22,10 +22,11 @@ from reservation.ids import PaymentId, ReservationId, Stage
 from reservation.kernel import INDEX_IDS_MAX, Gate, Move, Store
 from reservation.kinds import KINDS
 from reservation.kinds.kind import Kind
-from reservation.lifecycle import Decision, Event, Notice, NoticeType, Steps, Unchanged
 from reservation.order_book import OrderBook
 from reservation.outcomes import Contended, Outcome, Refusal, StoreUnavailable
+from reservation.paying import Notice, NoticeType
 from reservation.record import Facts, Price, Reservation, State
+from reservation.steps import Decision, Event, Steps, Unchanged, due
 from reservation.validation import FieldError, Invalid
 
 ATTEMPTS_MAX = 20
@@ -201,7 +202,7 @@ class Desk:
     ) -> Reservation | Refusal:
         def decide(own: Reservation, campaign: Campaign | None) -> Decision:
             refusal = self._own(own, user)
-            return refusal or lifecycle.request_payment(own, campaign, stage, self._clock.now_ms())
+            return refusal or paying.request_payment(own, campaign, stage, self._clock.now_ms())
 
         return await self._change(reservation_id, decide)
 
@@ -213,11 +214,11 @@ class Desk:
         def decide(found: Reservation, _: Campaign | None) -> Decision:
             if found.facts.order_id != order_id:
                 return refusal_of(Outcome.RESERVATION_NOT_FOUND)
-            owed = lifecycle.due(found)
+            owed = due(found)
             if owed and (owed.amount, found.facts.price.currency) != (amount, currency):
                 raise Invalid(FieldError("amount", f"{owed.amount} {found.facts.price.currency} is due"))
             notice = Notice(NoticeType.PAYMENT_SUCCEEDED, Stage.FULL, amount, currency, provider_ref)
-            return lifecycle.pay_with_order(found, notice, self._clock.now_ms())
+            return paying.pay_with_order(found, notice, self._clock.now_ms())
 
         return await self._change(reservation_id, decide)
 
@@ -233,11 +234,11 @@ class Desk:
 
         def decide(found: Reservation, campaign: Campaign | None) -> Decision:
             nonlocal taken
-            decision = lifecycle.take_notice(found, campaign, notice, self._clock.now_ms())
+            decision = paying.take_notice(found, campaign, notice, self._clock.now_ms())
             if decision is None:
                 taken = Taken.UNKNOWN
                 return Unchanged()
-            if lifecycle.mismatched(found, notice):
+            if paying.mismatched(found, notice):
                 taken = Taken.MISMATCHED
             else:
                 taken = Taken.KNOWN if isinstance(decision, Unchanged) else Taken.TAKEN

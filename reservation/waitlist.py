@@ -17,8 +17,8 @@ from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.desk import ATTEMPTS_MAX, Desk, Request, no_campaign, refusal_of
 from reservation.kernel import Place, Store
-from reservation.lifecycle import Event
 from reservation.outcomes import Contended, Outcome, PlaceOutcome, Refusal, StoreUnavailable
+from reservation.steps import Event
 
 SERVED_MAX = 100
 """How far down a queue is looked at once."""

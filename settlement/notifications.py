@@ -9,9 +9,9 @@ import orjson
 from reservation.campaign import rfc3339
 from reservation.ids import Stage
 from reservation.kinds import KINDS
-from reservation.lifecycle import Event, due
 from reservation.outbox import Envelope
 from reservation.record import Reservation
+from reservation.steps import Event, due
 
 NOTIFIED = frozenset({Event.OFFERED, Event.BALANCE_OPENED, Event.BALANCE_REMINDER, Event.FORFEITED})
 """The events that the merchant is told of."""

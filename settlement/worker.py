@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from reservation.lifecycle import Event
 from reservation.outbox import Envelope
 from reservation.outcomes import Fault
+from reservation.steps import Event
 from settlement.book import Book, BookRefused, BookUnavailable
 from settlement.metrics import (
     DEAD_LETTERS,

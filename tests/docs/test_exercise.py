@@ -17,9 +17,10 @@ from reservation.clock import StoreClock
 from reservation.desk import Desk, Request, Reserved
 from reservation.ids import Stage
 from reservation.kinds import KINDS
-from reservation.lifecycle import Notice, NoticeType, due
 from reservation.model import ModelStore
+from reservation.paying import Notice, NoticeType
 from reservation.record import State
+from reservation.steps import due
 
 TEXT = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text("utf-8")
 

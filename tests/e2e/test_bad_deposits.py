@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from reservation.lifecycle import PAYMENTS_MAX, REFUNDS_MAX
+from reservation.lifecycle import REFUNDS_MAX
+from reservation.paying import PAYMENTS_MAX
 from tests.e2e.wire import assert_problem
 from tests.stack import Answer, Client, eventually, in_phase, presale
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reservation.administration import Action
 from reservation.ids import Stage
-from reservation.lifecycle import NoticeType
+from reservation.paying import NoticeType
 from tests.properties import steps as s
 from tests.properties.campaigns import SCENES, quota, scenes
 from tests.properties.steps import NEWEST, Pick, Step
@@ -58,14 +58,23 @@ reserves = st.builds(s.Reserve, users, st.integers(0, 30), wanted, quantities, c
 
 
 @st.composite
-def to_order(draw: st.DrawFn, step: type[s.Reserve] | type[s.Join]) -> Step:
+def orders_used(draw: st.DrawFn) -> tuple[str, str | None]:
+    """A user and their main order; now and then another's, or none."""
     order = draw(orders)
     user = draw(users) if draw(often_none) else ORDERS[order]
-    order_or_none = None if draw(often_none) else order
-    if step is s.Join:
-        return s.Join(user, draw(skus), draw(quantities), order_or_none, draw(campaigns))
-    key = draw(st.integers(0, 30))
-    return s.Reserve(user, key, draw(skus), draw(quantities), order_or_none, draw(campaigns))
+    return user, None if draw(often_none) else order
+
+
+@st.composite
+def reserves_to_order(draw: st.DrawFn) -> s.Reserve:
+    user, order = draw(orders_used())
+    return s.Reserve(user, draw(st.integers(0, 30)), draw(skus), draw(quantities), order, draw(campaigns))
+
+
+@st.composite
+def joins_to_order(draw: st.DrawFn) -> s.Join:
+    user, order = draw(orders_used())
+    return s.Join(user, draw(skus), draw(quantities), order, draw(campaigns))
 
 
 wait = st.builds(s.Wait, st.sampled_from([1, 1_000, 5_000, 20_000, 41_000]))
@@ -195,12 +204,15 @@ def weighted(*choices: tuple[int, st.SearchStrategy[Chain]]) -> st.SearchStrateg
 def chains(kinds: tuple[str, ...], selling: int) -> st.SearchStrategy[Chain]:
     """What happens; `selling` says how much of it is new."""
     takes_orders = "trade_in" in kinds
-    reserving = st.one_of(reserves, to_order(s.Reserve)) if len(set(kinds)) > 1 else reserves
-    joining = st.one_of(join, to_order(s.Join)) if len(set(kinds)) > 1 else join
+    reserving, joining = reserves, join
     if set(kinds) == {"trade_in"}:
-        reserving, joining = to_order(s.Reserve), to_order(s.Join)
+        reserving, joining = reserves_to_order(), joins_to_order()
+    elif takes_orders:
+        reserving, joining = reserves | reserves_to_order(), join | joins_to_order()
     deposit_paid = st.builds(Pick, st.integers(0, 3), st.just("deposit_paid"))
-    ends = st.sampled_from([[s.Cancel(Pick(0, "live"))], [s.Until(0), s.Sweep()], [s.Restock("phone", 1)]])
+    ends: st.SearchStrategy[Chain] = st.sampled_from(
+        [[s.Cancel(Pick(0, "live"))], [s.Until(0), s.Sweep()], [s.Restock("phone", 1)]]
+    )
     joins = st.lists(joining, min_size=1, max_size=3)
     later = st.builds(
         s.MoveWindow, st.sampled_from(["balance_closes_at", "closes_at"]), st.just(200), campaigns
@@ -254,7 +266,7 @@ def chains(kinds: tuple[str, ...], selling: int) -> st.SearchStrategy[Chain]:
         choices.append((2, one(report)))
         choices.append((1, one(st.builds(s.CancelOrder, orders, often_none))))
         choices.append((1, st.just([s.Finish()])))
-        choices.append((2, st.tuples(to_order(s.Reserve), st.integers(0, 3)).map(taken_back)))
+        choices.append((2, st.tuples(reserves_to_order(), st.integers(0, 3)).map(taken_back)))
         choices.append((3, one(st.builds(s.PayWithOrder, picks, st.sampled_from([0, 0, 0, 1]), often_none))))
     return weighted(*choices)
 

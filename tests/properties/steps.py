@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from reservation import lifecycle
+from reservation import paying, steps
 from reservation.administration import Action
 from reservation.campaign import Campaign, Status, rfc3339
 from reservation.catalog import parse_campaign
 from reservation.desk import Request
 from reservation.ids import PaymentId, Stage
-from reservation.lifecycle import Notice, NoticeType
 from reservation.main_order import ReportedOrder
+from reservation.paying import Notice, NoticeType
 from reservation.record import LIVE, RefundStatus, Reservation, State
 from reservation.validation import parse
 from tests.properties.campaigns import changed, moved
@@ -75,7 +75,7 @@ class Amend(Step):
     def act(self, seen: Seen) -> Act | None:
         found = self.pick.of(seen)
         user = who(found, self.by_another)
-        return found and (lambda world: world.desk.amend(found.id, user, self.quantity))
+        return (lambda world: world.desk.amend(found.id, user, self.quantity)) if found else None
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Cancel(Step):
     def act(self, seen: Seen) -> Act | None:
         found = self.pick.of(seen)
         user = who(found, self.by_another)
-        return found and (lambda world: world.desk.cancel(found.id, user))
+        return (lambda world: world.desk.cancel(found.id, user)) if found else None
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Ask(Step):
         found = self.pick.of(seen)
         if found is None:
             return None
-        due = lifecycle.due(found)
-        stage = self.stage or (due.stage if due else lifecycle.kind_of(found).stages[-1])
+        due = steps.due(found)
+        stage = self.stage or (due.stage if due else steps.kind_of(found).stages[-1])
         return lambda world: world.desk.request_payment(found.id, found.user, stage)
 
 
@@ -128,10 +128,10 @@ class Notify(Step):
             refund = refunds[self.payment % len(refunds)]
             name, amount, of = refund.payment, refund.amount, refund.name
         else:
-            due, of = lifecycle.due(found), None
-            names = list(facts.payments)[::-1] or [lifecycle.kind_of(found).stages[0]]
+            due, of = steps.due(found), None
+            names = list(facts.payments)[::-1] or [steps.kind_of(found).stages[0]]
             name = names[self.payment % len(names)]
-            asked = lifecycle.payment_of(found, due.stage) if due else None
+            asked = paying.payment_of(found, due.stage) if due else None
             if self.payment == 0 and asked:
                 name = asked.name
             amount = facts.payments[name].amount if name in facts.payments else 100
@@ -151,7 +151,7 @@ class PayWithOrder(Step):
         found = self.pick.of(seen)
         if found is None:
             return None
-        due = lifecycle.due(found)
+        due = steps.due(found)
         amount = (due.amount if due else found.facts.price.amount(Stage.FULL)) + self.over
         order = "order-9" if self.to_another else found.facts.order_id or "order-1"
         return lambda world: world.desk.pay_with_order(found.id, order, amount, "CNY", self.ref)
@@ -165,7 +165,7 @@ class Lapse(Step):
 
     def act(self, seen: Seen) -> Act | None:
         found = self.pick.of(seen)
-        return found and (lambda world: world.desk.lapse(found.id))
+        return (lambda world: world.desk.lapse(found.id)) if found else None
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Sweep(Step):
 
 
 async def sweep(world: World) -> object:
-    done = []
+    done: list[tuple[str, bool]] = []
     for _ in range(SWEEPS_MAX):
         due = sorted(await world.desk.due(1_000), key=str)
         if not due:

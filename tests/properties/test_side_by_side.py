@@ -10,9 +10,8 @@ import pytest
 import uvloop
 from hypothesis import given
 
-from reservation.catalog import parse_campaign
 from reservation.ids import PaymentId
-from reservation.lifecycle import Notice, NoticeType
+from reservation.paying import Notice, NoticeType
 from reservation.record import RefundStatus
 from reservation.redis_store import connect_redis
 from tests.properties.campaigns import LONG_AFTER
@@ -59,7 +58,9 @@ def test_the_scripts_and_the_model_live_the_same_lives(bed: Bed, sequence: Seque
     try:
         runner.run(live(url, file, sequence))
     except Exception as error:
-        error.add_note("\n".join(["Campaigns and steps:", *map(repr, sequence.documents + sequence.steps)]))
+        error.add_note(
+            "\n".join(["Campaigns and steps:", *map(repr, (*sequence.documents, *sequence.steps))])
+        )
         raise
 
 
@@ -124,26 +125,26 @@ async def end(both: SideBySide, seen: Seen, history: History) -> None:
     await then(sweep)
     seen = await then(lambda world: world.waitlist.serve())
     check_over(seen)
-    for one in seen.reservations:
-        for refund in one.facts.refunds.values():
-            if refund.status is RefundStatus.PENDING:
-                notice = Notice(
-                    NoticeType.REFUND_SUCCEEDED, refund.payment, refund.amount, "CNY", "r", refund.name
-                )
-                name = PaymentId(one.id, refund.payment)
-                seen = await then(lambda world, n=name, w=notice: world.desk.take_notice(n, w))  # type: ignore[misc]
-    pending = [
-        refund
-        for one in seen.reservations
-        for refund in one.facts.refunds.values()
-        if refund.status is RefundStatus.PENDING
-    ]
-    assert not pending, "every refund is made in the end"
-    for name in both.campaigns:
-        model, redis = [await world.store.snapshot(name) for world in both.worlds]
+    for payment, notice in refunds_to_make(seen):
+        seen = await then(lambda world, p=payment, n=notice: world.desk.take_notice(p, n))  # type: ignore[misc]
+    assert not refunds_to_make(seen), "every refund is made in the end"
+    for campaign in both.campaigns:
+        model, redis = [await world.store.snapshot(campaign) for world in both.worlds]
         assert model is not None
         assert redis is not None
         assert (model.used, model.caps, model.tally) == (redis.used, redis.caps, redis.tally)
         by_id = [sorted(one.reservations, key=lambda one: one.id) for one in (model, redis)]
         assert by_id[0] == by_id[1]
-        parse_campaign(seen.campaigns[name].document)
+
+
+def refunds_to_make(seen: Seen) -> list[tuple[PaymentId, Notice]]:
+    """What is still to be given back, and what the provider says when it has been."""
+    return [
+        (
+            PaymentId(one.id, refund.payment),
+            Notice(NoticeType.REFUND_SUCCEEDED, refund.payment, refund.amount, "CNY", "r", refund.name),
+        )
+        for one in seen.reservations
+        for refund in one.facts.refunds.values()
+        if refund.status is RefundStatus.PENDING
+    ]

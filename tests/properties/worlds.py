@@ -254,11 +254,11 @@ class RedisWorld(World):
             commands += [("ZRANGE", offer_keys(name, sku).queue, "0", "-1") for sku in SKUS]
         commands += [("HMGET", order_keys(order).order, "version", "body") for order in ORDERS]
         for shard in shards:
-            keys = ALL_SHARDS[shard]
-            commands.append(("ZRANGE", keys.deadlines, "0", "-1", "WITHSCORES"))
-            commands.append(("HGETALL", keys.index))
-            commands.append(("SMEMBERS", keys.unfinished))
-            commands.append(("XRANGE", keys.outbox, f"({self._last_event[shard]}", "+"))
+            shared = ALL_SHARDS[shard]
+            commands.append(("ZRANGE", shared.deadlines, "0", "-1", "WITHSCORES"))
+            commands.append(("HGETALL", shared.index))
+            commands.append(("SMEMBERS", shared.unfinished))
+            commands.append(("XRANGE", shared.outbox, f"({self._last_event[shard]}", "+"))
         replies = iter(await self.client.eval(_ALL_AT_ONCE, 0, orjson.dumps(commands)))
         seconds, microseconds = next(replies)
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000

@@ -14,7 +14,7 @@ from reservation.catalog import Catalog, parse_campaign
 from reservation.clock import StoreClock
 from reservation.desk import Desk, Request, Reserved
 from reservation.ids import PaymentId, Stage
-from reservation.lifecycle import Notice, NoticeType
+from reservation.paying import Notice, NoticeType
 from reservation.record import Reservation
 from reservation.redis_store import RedisStore
 from settlement.book import Book
