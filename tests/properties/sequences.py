@@ -228,6 +228,7 @@ def chains(kinds: tuple[str, ...], selling: int) -> st.SearchStrategy[Chain]:
         (2, picks.map(paid)),
         (2, one(st.builds(s.Ask, picks, st.none() | st.sampled_from(list(Stage))))),
         (4, one(notify)),
+        (1, live.map(lambda pick: [s.Ask(pick), s.Notify(pick, NoticeType.PAYMENT_FAILED), *paid(pick)])),
         (1, one(refunded)),
         (2, one(st.builds(s.Cancel, picks, often_none))),
         (2, st.just([s.Sweep(), s.Serve()])),
