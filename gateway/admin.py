@@ -15,6 +15,7 @@ from gateway.problems import Problem
 from reservation.administration import Action, Administration, Change
 from reservation.campaign import UNITS_MAX, Document
 from reservation.catalog import Catalog, parse_campaign
+from reservation.desk import no_campaign
 
 
 class ActionBody(Document):
@@ -83,5 +84,5 @@ class Admin:
         await self._authenticator.service(request)
         campaign_id = request.match_info["campaign"]
         if await self._catalog.get(campaign_id) is None:
-            raise Problem("campaign_not_found", f"There is no campaign {campaign_id}.")
+            raise Problem.of(no_campaign(campaign_id))
         return json_response((await self._audit([campaign_id])).to_json())

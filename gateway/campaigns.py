@@ -15,6 +15,7 @@ from gateway.views import campaign_view, stock_counters
 from reservation.campaign import Campaign
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
+from reservation.desk import no_campaign
 from reservation.kernel import Store
 
 FRESH_SECONDS = 0.2
@@ -48,7 +49,7 @@ class Shop:
         campaign_id = request.match_info["campaign"]
         shown = await self._fresh(campaign_id)
         if shown is None:
-            raise Problem("campaign_not_found", f"There is no campaign {campaign_id}.")
+            raise Problem.of(no_campaign(campaign_id))
         return _conditional(request, shown.body, shown.etag)
 
     async def recent(self, campaign_id: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from gateway.problems import Problem
 from gateway.reservations import page_limit
 from gateway.views import masked
 from reservation.catalog import Catalog
+from reservation.desk import no_campaign
 from reservation.kernel import Store
 
 TOP = 10
@@ -31,7 +32,7 @@ class Rankings:
         limit = page_limit(request.query.get("limit"), TOP)
         campaign = await self._catalog.get(campaign_id)
         if campaign is None:
-            raise Problem("campaign_not_found", f"There is no campaign {campaign_id}.")
+            raise Problem.of(no_campaign(campaign_id))
         own = user.id if user else None
         ranking = await self._store.ranking(campaign_id, own, limit)
         entries: list[dict[str, Any]] = []

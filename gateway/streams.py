@@ -19,7 +19,7 @@ from gateway.problems import Problem
 from gateway.reservations import reservation_id
 from gateway.topic import STREAMS_MAX, Fanout, Topic
 from gateway.watcher import Event, Watcher, event, headers_only
-from reservation.desk import Desk
+from reservation.desk import Desk, no_campaign
 from reservation.ids import ReservationId
 from reservation.outcomes import Fault
 from reservation.record import Reservation
@@ -50,7 +50,7 @@ class Streams:
         campaign_id = request.match_info["campaign"]
         view = await self._shop.recent(campaign_id)
         if view is None:
-            raise Problem("campaign_not_found", f"There is no campaign {campaign_id}.")
+            raise Problem.of(no_campaign(campaign_id))
         if request.method == "HEAD":
             return headers_only()
         self._fanout.admit()

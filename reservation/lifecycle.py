@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from reservation.campaign import Campaign
 from reservation.ids import Stage
-from reservation.kernel import RANKED, Gate
+from reservation.kernel import Gate
 from reservation.outcomes import Outcome, Refusal
 from reservation.record import GIFT, LIVE, SOLD, Agreed, Facts, Reservation, State
 from reservation.steps import (
@@ -117,7 +117,7 @@ def lapse(reservation: Reservation, campaign: Campaign | None, now_ms: int) -> D
         return Unchanged()
     facts = replace(reservation.facts, price=before.price, before=None)
     fewer = tuple(
-        claim if claim.counter.startswith((GIFT, RANKED)) else claim._replace(n=before.quantity)
+        claim if claim.counter.startswith(GIFT) else claim._replace(n=before.quantity)
         for claim in carried(reservation)
     )
     move = step(

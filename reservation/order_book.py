@@ -9,7 +9,7 @@ too late with an older one is turned away. Whatever happens in between, nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from reservation.campaign import Campaign
@@ -58,26 +58,26 @@ class OrderBook:
     async def enrol(self, order_id: str, user: str, campaign: Campaign, kind: Kind) -> MainOrder | None:
         """The user's order, with what it grants in this campaign granted; None if it is not to be used."""
 
+        def is_usable(known: MainOrder) -> bool:
+            return known.state is OrderState.PAID and known.user == user
+
         def note(known: MainOrder | None) -> MainOrder | None:
-            if known is None or known.state is not OrderState.PAID or known.user != user:
-                return None
-            if campaign.id in known.campaigns:
+            if known is None or not is_usable(known) or campaign.id in known.campaigns:
                 return None
             return replace(known, campaigns=(*known.campaigns, campaign.id))
 
         order = await self.read(order_id)
-        if order is None or order.state is not OrderState.PAID or order.user != user:
+        if order is None or not is_usable(order):
             return None
         if not any(kind.grants(campaign, order).values()):
             return order  # it qualifies for nothing here: nothing to note, and nothing to grant
         if campaign.id not in order.campaigns:
             order = await self.change(order_id, note, event=False)
-            if order is None or order.state is not OrderState.PAID:
+            if order is None or not is_usable(order):
                 return None
-        await self.grant(campaign, kind, order)
+        await self.grant(campaign, order, kind.grants(campaign, order))
         return order
 
-    async def grant(self, campaign: Campaign, kind: Kind, order: MainOrder) -> GrantOutcome:
-        """Write what the order grants into the campaign."""
-        caps = kind.grants(campaign, order)
+    async def grant(self, campaign: Campaign, order: MainOrder, caps: Mapping[str, int]) -> GrantOutcome:
+        """Write the caps that this version of the order grants into the campaign."""
         return await self._store.grant(campaign.id, campaign.revision, order.id, order.version, caps)

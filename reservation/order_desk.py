@@ -73,8 +73,13 @@ class OrderDesk:
             order = await self._orders.read(order_id)
             if order is None:
                 return
-            for campaign_id in order.campaigns:
-                await self._finish_in(campaign_id, order)
+            told = [await self._tell(campaign_id, order) for campaign_id in order.campaigns]
+            lost = {name for names in told for name in names}
+            # Listed once every campaign was told: from then on nothing more is made of what is lost.
+            for one in await self.trade_ins(order):
+                claims = {(one.id.campaign, counter) for counter, _ in one.claims}
+                if one.state in LIVE | SOLD and claims & lost:
+                    await self._take_back(one.id, order)
             done = await self._store.record_order(
                 order_id, order.version, order.pack(), unfinished=False, event=False
             )
@@ -117,20 +122,17 @@ class OrderDesk:
             await self.finish(order.id)
         return order
 
-    async def _finish_in(self, campaign_id: str, order: MainOrder) -> None:
+    async def _tell(self, campaign_id: str, order: MainOrder) -> list[tuple[str, str]]:
+        """Tell a campaign what the order grants by now; campaign and counter of what it does not any more."""
         caps: Mapping[str, int] = {}
         for _ in range(_ATTEMPTS_MAX):
             campaign = await self._catalog.load(campaign_id)
             if campaign is None:
-                return
-            kind = KINDS[campaign.kind]
-            caps = kind.grants(campaign, order)
-            if await self._orders.grant(campaign, kind, order) is not GrantOutcome.STALE:
+                return []
+            caps = KINDS[campaign.kind].grants(campaign, order)
+            if await self._orders.grant(campaign, order, caps) is not GrantOutcome.STALE:
                 break
-        for one in await self.trade_ins(order):
-            lost = any(caps.get(counter) == 0 for counter, _ in one.claims)
-            if one.id.campaign == campaign_id and one.state in LIVE | SOLD and lost:
-                await self._take_back(one.id, order)
+        return [(campaign_id, counter) for counter, cap in caps.items() if cap == 0]
 
     async def _take_back(self, reservation_id: ReservationId, order: MainOrder) -> None:
         cancelled = order.state is OrderState.CANCELLED

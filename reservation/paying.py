@@ -34,15 +34,9 @@ from reservation.steps import (
 
 ENDED = frozenset({State.EXPIRED, State.CANCELLED, State.FORFEITED})
 """States in which a reservation holds nothing and money may still arrive for it."""
-
-
 REJECTED_MAX = 8
-
-
 PAYMENTS_MAX = 20
 """Of one stage: each change of quantity may need another."""
-
-
 CHARGED_MAX = 2**63 - 1
 """All payments of one reservation together, in minor units: what the book can add up."""
 

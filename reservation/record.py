@@ -168,6 +168,11 @@ class Facts:
         return charged - sum(refund.amount for refund in self.refunds.values())
 
     @property
+    def standing(self) -> int:
+        """What of it counts for this reservation: not what was kept as lost."""
+        return self.received - self.kept
+
+    @property
     def standing_deposit(self) -> int:
         """What of the deposits counts for this reservation: neither given back nor kept as lost."""
         deposits = (p for p in self.payments.values() if p.stage is Stage.DEPOSIT)

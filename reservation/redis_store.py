@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -185,10 +185,7 @@ class RedisStore:
             there, used, caps, tally, packed, events, ranking = await pipeline.execute()
         if not there:
             return None
-        reservations = [
-            Reservation.of(ReservationId(campaign, digest.decode()), Record.unpack(record))
-            for digest, record in packed.items()
-        ]
+        reservations = _reservations(campaign, packed)
         unsettled = frozenset(fields[b"id"].decode() for _, fields in events)
         ranked = {f"{RANKED}{user.decode()}": int(score) for user, score in ranking}
         return Snapshot(_counts(used) | ranked, _counts(caps), _counts(tally), reservations, unsettled)
@@ -196,11 +193,7 @@ class RedisStore:
     async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
         keys = campaign_keys(campaign)
         next_cursor, some = await self._pipe.call("HSCAN", keys.reservations, cursor, "COUNT", _SCAN_COUNT)
-        found = [
-            Reservation.of(ReservationId(campaign, digest.decode()), Record.unpack(packed))
-            for digest, packed in some.items()
-        ]
-        return int(next_cursor), found
+        return int(next_cursor), _reservations(campaign, some)
 
     async def take_place(self, move: Move, details: bytes) -> Placed:
         keys = offer_keys(move.id.campaign, move.sku).for_place
@@ -224,11 +217,7 @@ class RedisStore:
         return {sku: (int(rank) + 1, place) for (sku, place), rank in there if rank is not None}
 
     async def queues(self) -> list[tuple[str, str]]:
-        async with self._read() as pipeline:
-            for shard in ALL_SHARDS:
-                pipeline.smembers(shard.queues)
-            found = await pipeline.execute()
-        names = sorted(name.decode() for members in found for name in members)
+        names = await self._members(shard.queues for shard in ALL_SHARDS)
         return [(campaign, sku) for campaign, _, sku in (name.partition("/") for name in names)]
 
     async def queue(self, campaign: str, sku: str, limit: int) -> list[Place]:
@@ -259,11 +248,7 @@ class RedisStore:
         return OrderOutcome(outcome.decode()) is OrderOutcome.RECORDED
 
     async def unfinished_orders(self) -> list[str]:
-        async with self._read() as pipeline:
-            for shard in ALL_SHARDS:
-                pipeline.smembers(shard.unfinished)
-            found = await pipeline.execute()
-        return sorted(name.decode() for names in found for name in names)
+        return await self._members(shard.unfinished for shard in ALL_SHARDS)
 
     async def grant(
         self, campaign: str, revision: int, order_id: str, version: int, caps: Mapping[str, int]
@@ -273,6 +258,14 @@ class RedisStore:
             args += (counter, cap)
         outcome, _ = await self._pipe.run(self._grant, campaign_keys(campaign).for_grant, args)
         return GrantOutcome(outcome.decode())
+
+    async def _members(self, keys: Iterable[str]) -> list[str]:
+        """What is in these sets, sorted."""
+        async with self._read() as pipeline:
+            for key in keys:
+                pipeline.smembers(key)
+            found = await pipeline.execute()
+        return sorted(name.decode() for members in found for name in members)
 
     def _read(self, *, transaction: bool = False) -> _Reading:
         return _Reading(self._client, transaction)
@@ -295,6 +288,14 @@ class _Reading:
         await self._pipeline.reset()  # type: ignore[no-untyped-call]
         if isinstance(error, Exception) and unable(error):
             raise StoreUnavailable(str(error)) from error
+
+
+def _reservations(campaign: str, packed: Mapping[bytes, bytes]) -> list[Reservation]:
+    """From digest -> packed record."""
+    return [
+        Reservation.of(ReservationId(campaign, digest.decode()), Record.unpack(record))
+        for digest, record in packed.items()
+    ]
 
 
 def _pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:

@@ -151,9 +151,9 @@ def step(
     """A move of this reservation; what is not named stays as it is."""
     state, facts = state or reservation.state, facts or reservation.facts
     claims = list(carried(reservation) if claims is None else claims)
-    if state in LIVE | SOLD and facts.received - facts.kept > 0:
+    if state in LIVE | SOLD and facts.standing > 0:
         # Beyond what the store counts exactly it is not ranked; that must never refuse a payment.
-        spent = min(facts.received - facts.kept, UNCAPPED)
+        spent = min(facts.standing, UNCAPPED)
         claims.append(Claim(RANKED, spent, UNCAPPED, optional("spend")))
     return Move(
         id=reservation.id,

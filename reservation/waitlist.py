@@ -22,8 +22,6 @@ from reservation.steps import Event
 
 SERVED_MAX = 100
 """How far down a queue is looked at once."""
-_OVER = frozenset({Outcome.ENDED, Outcome.OFFER_NOT_FOUND})
-"""Nobody in this queue will ever be served."""
 _NOT_NOW = frozenset({Outcome.CONFLICT, Outcome.SOLD_OUT, Outcome.NOT_STARTED, Outcome.PAUSED})
 """Another sweeper was first, or there is nothing to serve with."""
 
@@ -84,7 +82,11 @@ class Waitlist:
         campaign = await self._catalog.get(campaign_id)
         if campaign is None:
             return no_campaign(campaign_id)
-        for one in [sku] if sku is not None else campaign.offers:
+        if sku is not None:
+            skus = [sku]
+        else:
+            skus = list(await self._store.places(campaign_id, user, list(campaign.offers)))
+        for one in skus:
             await self._store.leave_place(campaign_id, one, user)
         return None
 

@@ -257,7 +257,7 @@ def _check_money(audit: CampaignAudit, one: Reservation, order: OrderAudit) -> N
         audit.violate("I7", f"{name}: more was refunded of a payment than was charged")
     agreed = facts.before.price if facts.before else facts.price
     owed = {State.CONFIRMED: agreed.payable, State.DEPOSIT_PAID: agreed.deposit}.get(one.state, 0)
-    if facts.received - facts.kept != owed:
+    if facts.standing != owed:
         audit.violate(
             "I7",
             f"{name}: {one.state} for {owed}, charged {charged}, refunded {returned}, kept {facts.kept}",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import aiohttp
 import orjson
 from standardwebhooks import Webhook
 
 from settlement.book import RefundDue
 from settlement.refunds import RefundNotTaken
+from settlement.signing import signed_headers
 
 _SECONDS_MAX = 10.0
 
@@ -24,13 +23,7 @@ class HttpRefunds:
 
     async def refund(self, refund: RefundDue) -> None:
         body = orjson.dumps(refund._asdict()).decode()
-        now = datetime.now(UTC)
-        headers = {
-            "content-type": "application/json",
-            "webhook-id": refund.refund_id,
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._webhook.sign(refund.refund_id, now, body),
-        }
+        headers = signed_headers(self._webhook, refund.refund_id, body)
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS_MAX))
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import aiohttp
 import orjson
 import structlog
@@ -11,6 +9,7 @@ from standardwebhooks import Webhook
 
 from settlement.book import NotificationDue
 from settlement.notifier import Gone, NotTaken
+from settlement.signing import signed_headers
 
 _GONE = 410
 _log = structlog.get_logger(__name__)
@@ -26,13 +25,7 @@ class WebhookRecipient:
 
     async def take(self, notification: NotificationDue) -> None:
         body = orjson.dumps(notification.body).decode()
-        now = datetime.now(UTC)
-        headers = {
-            "content-type": "application/json",
-            "webhook-id": notification.notification_id,
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._webhook.sign(notification.notification_id, now, body),
-        }
+        headers = signed_headers(self._webhook, notification.notification_id, body)
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
         try:

@@ -46,7 +46,7 @@ class Kind:
     def ineligible(
         self, campaign: Campaign, offer: Offer, tier: str | None, order: MainOrder | None
     ) -> str | None:
-        """Why this user may not take part, as a word and then a sentence; None when they may."""
+        """Why this user may not take part, as a refusal's `reason` says it; None when they may."""
         return wrong_tier(campaign.tiers, tier)
 
     def grants(self, campaign: Campaign, order: MainOrder) -> Mapping[str, int]:
