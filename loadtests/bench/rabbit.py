@@ -1,0 +1,65 @@
+"""A RabbitMQ node, as the other servers here: loopback, free ports, its own directory, stopped by its pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from loadtests.bench.servers import STOP_SECONDS_MAX, Server, _listens, free_port, running
+
+_DEBIAN = "/usr/lib/rabbitmq/bin"
+"""Its own script: what Debian has on the PATH changes to a user that may not write here."""
+
+
+def installed() -> bool:
+    return bool(_program("rabbitmq-server") and _program("epmd"))
+
+
+@contextmanager
+def rabbit_server(home: Path) -> Iterator[Server]:
+    """A node with one scheduler, which is what a core can feed."""
+    port, dist, epmd = free_port(), free_port(), free_port()
+    environment = {
+        "HOME": str(home),  # its cookie lies there
+        "RABBITMQ_NODENAME": f"doorbuster-{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(dist),
+        "ERL_EPMD_PORT": str(epmd),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
+        "RABBITMQ_PID_FILE": str(home / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-setcookie doorbuster +S 1:1 +sbwt none",
+    }
+    (home / "plugins").write_text("[].")
+    names = [_program("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
+    with (
+        running("epmd", names, home, lambda: _listens(epmd)),
+        running(
+            "rabbit", [_program("rabbitmq-server")], home, lambda: _listens(port), environment=environment
+        ),
+    ):
+        node = int((home / "pid").read_text())
+        try:
+            yield Server(port, node)
+        finally:
+            # The node itself: the script that started it would ask it to stop by a cookie it does not have.
+            os.kill(node, signal.SIGTERM)
+            until = time.monotonic() + STOP_SECONDS_MAX
+            while Path(f"/proc/{node}").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+
+
+def _program(name: str) -> str:
+    """Where it is; empty where it is not. epmd comes with RabbitMQ's Erlang."""
+    found = shutil.which(name, path=os.pathsep.join([_DEBIAN, os.environ.get("PATH", "")]))
+    erlang = sorted(Path("/usr/lib/erlang").glob(f"erts-*/bin/{name}"))
+    return found or next(map(str, erlang), "")
