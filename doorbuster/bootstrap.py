@@ -103,6 +103,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             verifier=verifier,
             audit=Auditor(store, the_book).audit,
             backlog=Outbox(client, consumer_name()).backlog,
+            outbox_events_max=settings.outbox_events_max,
             checks={"store": store.now_ms, "book": the_book.ping},
             sandbox_base_url=own_url if settings.sandbox else None,
         )

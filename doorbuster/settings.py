@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import jwt
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ProgrammingError
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "DOORBUSTER_"
@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     notify_url: Annotated[str, _url("http", "https")] | None = None
     """Where the merchant's systems take notifications."""
     notify_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
+
+    outbox_events_max: Annotated[int, Field(ge=1)] = 5_000_000
+    """Events that may wait for the book before new reservations are refused; some 50 bytes of Redis each."""
 
     def need(self, *names: str) -> None:
         """Raises SettingsError for the first of these that is not set."""

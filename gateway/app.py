@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from gateway.admin import Admin, Audit
+from gateway.admission import Admission
 from gateway.auth import Authenticator
 from gateway.campaigns import Shop
-from gateway.endpoint import Admission, Handler, endpoint
+from gateway.endpoint import Handler, endpoint
+from gateway.fast_lane import FastLane
 from gateway.operators import Operators
 from gateway.orders import Orders
 from gateway.payments import Payments
@@ -31,11 +34,15 @@ from reservation.desk import Desk
 from reservation.kernel import Store
 from reservation.order_desk import OrderDesk
 from reservation.outbox import Backlog
+from reservation.outcomes import Fault
 from reservation.tasks import end
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 
 ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
+FAST_LANE: web.AppKey[FastLane] = web.AppKey("fast_lane", FastLane)
+BACKLOG_SECONDS = 1.0
+"""How often the outbox is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Parts:
     verifier: WebhookVerifier
     audit: Audit
     backlog: Callable[[int], Awaitable[Backlog]]
+    outbox_events_max: int
+    """Beyond it, no new reservations: the store's memory has to last until the book is back."""
     checks: Mapping[str, Callable[[], Awaitable[object]]]
     """By part: raises a Fault while the part cannot serve."""
     sandbox_base_url: str | None
@@ -64,7 +73,8 @@ class Parts:
 def build(parts: Parts) -> web.Application:
     """The application. It follows the catalog while it runs."""
     shop = Shop(parts.store, parts.catalog, parts.clock)
-    reservations = Reservations(parts.desk, parts.catalog, parts.authenticator)
+    admission = Admission(waited=parts.store.waited)
+    reservations = Reservations(parts.desk, parts.catalog, parts.authenticator, admission)
     streams = Streams(shop, parts.desk, reservations.view, parts.watch, parts.authenticator)
     payments = Payments(parts.desk, parts.authenticator, parts.provider, parts.verifier)
     quotes = Quotes(parts.desk, parts.authenticator)
@@ -72,7 +82,6 @@ def build(parts: Parts) -> web.Application:
     rankings = Rankings(parts.store, parts.catalog, parts.authenticator)
     orders = Orders(parts.orders, parts.desk, reservations, parts.authenticator)
     admin = Admin(parts.administration, parts.catalog, shop, parts.authenticator, parts.audit)
-    admission = Admission()
     operators = Operators(parts.store, parts.catalog, parts.clock, parts.backlog, parts.checks, admission)
     routes: list[tuple[str, str, Handler]] = [
         ("POST", "/v1/campaigns/{campaign}/reservations", reservations.reserve),
@@ -113,7 +122,9 @@ def build(parts: Parts) -> web.Application:
         ]
         app.on_cleanup.append(sandbox.close)
     _add(app, routes, admission)
-    app[ADMISSION] = admission
+    lane = FastLane(parts.store, parts.desk, parts.catalog, parts.authenticator, admission)
+    app[ADMISSION], app[FAST_LANE] = admission, lane
+    app.cleanup_ctx.append(_heeding_backlog(parts, admission))
     app.cleanup_ctx.append(_following(parts.catalog))
     app.cleanup_ctx.append(streams.running)
     app.on_shutdown.append(streams.end_all)
@@ -146,6 +157,22 @@ def _not_allowed(methods: list[str]) -> Handler:
 
 async def _not_found(request: web.Request) -> web.StreamResponse:
     raise Problem("not_found", "There is nothing at this address. See /openapi.json.")
+
+
+def _heeding_backlog(parts: Parts, admission: Admission) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def watch() -> None:
+        while True:
+            with suppress(Fault):  # who cannot reach the store is refused for that
+                backlog = await parts.backlog(parts.clock.now_ms())
+                admission.backlogged = backlog.events > parts.outbox_events_max
+            await asyncio.sleep(BACKLOG_SECONDS)
+
+    async def heed(app: web.Application) -> AsyncIterator[None]:
+        watcher = asyncio.create_task(watch())
+        yield
+        await end(watcher)
+
+    return heed
 
 
 def _following(catalog: Catalog) -> Callable[[web.Application], AsyncIterator[None]]:

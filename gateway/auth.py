@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jwt
 from aiohttp import web
 
+from gateway.hs256 import usual_claims
 from gateway.jwks import KeySet
 from gateway.problems import Problem
 from reservation.clock import StoreClock
@@ -47,10 +48,28 @@ class Authenticator:
         self, clock: StoreClock, *, jwt_secret: str | None, jwks: KeySet | None, service_key: str
     ) -> None:
         self._clock = clock
-        self._secret = jwt_secret
+        self._secret = jwt_secret.encode() if jwt_secret is not None else None
         self._jwks = jwks
         self._service_key = service_key.encode()
         self._verified: dict[str, _Verified] = {}
+
+    def at_once(self, authorization: str) -> User | None:
+        """The user of an Authorization header, if that takes no more than a look; else ask `user`."""
+        token = authorization[7:]
+        verified = self._verified.get(token)
+        if verified is not None and verified.until_ms > self._clock.now_ms():
+            return verified.user if authorization.startswith("Bearer ") else None
+        if self._secret is None or not 0 < len(token) <= TOKEN_CHARS_MAX or not token.isascii():
+            return None
+        claims = usual_claims(token, self._secret)
+        if claims is None or not authorization.startswith("Bearer "):
+            return None
+        try:
+            verified = self._check(claims)
+        except Problem:
+            return None
+        self._remember(token, verified)
+        return verified.user
 
     async def user(self, request: web.Request) -> User:
         """The user who asks. Raises Problem."""
@@ -61,9 +80,7 @@ class Authenticator:
                 raise Problem("forbidden", "This is for users: it takes a user's token.")
             self._verified.pop(token, None)
             verified = await self._verify(token)
-            if len(self._verified) >= CACHED_TOKENS_MAX:
-                self._verified.clear()
-            self._verified[token] = verified
+            self._remember(token, verified)
         return verified.user
 
     async def anyone(self, request: web.Request) -> User | None:
@@ -80,6 +97,11 @@ class Authenticator:
         await self._verify(token)  # a user's good token is understood, and not enough
         raise Problem("forbidden", "This is for services: it takes a service key.")
 
+    def _remember(self, token: str, verified: _Verified) -> None:
+        if len(self._verified) >= CACHED_TOKENS_MAX:
+            self._verified.clear()
+        self._verified[token] = verified
+
     def _is_service(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self._service_key)
 
@@ -95,6 +117,10 @@ class Authenticator:
             )
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise _unauthenticated("The token is not valid.") from None
+        return self._check(claims)
+
+    def _check(self, claims: dict[str, Any]) -> _Verified:
+        """What the claims of a token whose signature is right say. Raises Problem."""
         expires_at_ms = _ms(claims["exp"])
         not_before_ms = _ms(claims.get("nbf", 0))
         if expires_at_ms is None or not_before_ms is None:

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import ClientError, web
 from pydantic import BaseModel
 
+from gateway.admission import Admission, overloaded
 from gateway.metrics import REQUESTS
 from gateway.problems import Problem
 from gateway.watcher import Watcher
@@ -29,25 +30,16 @@ NESTING_MAX = 100
 _log = structlog.get_logger(__name__)
 
 
-class Admission:
-    """How many requests this process works on at once. Beyond it, waiting would only make all late."""
-
-    def __init__(self, requests_max: int = 4_096) -> None:
-        self.requests_max = requests_max
-        self.requests = 0
-        self.draining = False
-        """Answers what still comes on open connections, and asks each client to come back on a new one."""
-
-
 def endpoint(admission: Admission, route: str, method: str, handler: Handler) -> Handler:
     """`handler`, measured under its route, bounded, and with every fault answered as a problem."""
     durations: dict[int, Any] = {}  # the histogram's children, by status: looked up once each
 
     async def handle(request: web.Request) -> web.StreamResponse:
         started = time.perf_counter()
+        full = admission.full
         admission.requests += 1
         try:
-            response = await _answer(admission, handler, request)
+            response = await _answer(full, handler, request)
         finally:
             admission.requests -= 1
         if admission.draining:
@@ -63,10 +55,10 @@ def endpoint(admission: Admission, route: str, method: str, handler: Handler) ->
     return handle
 
 
-async def _answer(admission: Admission, handler: Handler, request: web.Request) -> web.StreamResponse:
+async def _answer(full: bool, handler: Handler, request: web.Request) -> web.StreamResponse:
     try:
-        if admission.requests > admission.requests_max:
-            raise Problem("overloaded", "More requests are under way than can be answered in time.")
+        if full:
+            raise overloaded()
         return await handler(request)
     except Problem as problem:
         return problem.response()
@@ -76,12 +68,14 @@ async def _answer(admission: Admission, handler: Handler, request: web.Request) 
         return Problem("overloaded", "Too many changes to the same thing at once. Try again.").response()
     except Fault as fault:
         _log.warning("unavailable", path=request.path, error=f"{type(fault).__name__}: {fault}")
-        return Problem(
-            "store_unavailable", "The service cannot reach its data. With the same key, try again."
-        ).response()
+        return store_unavailable().response()
     except Exception:
         _log.exception("internal_error", method=request.method, path=request.path)
         return Problem("internal_error", "This is a defect; it has been logged.").response()
+
+
+def store_unavailable() -> Problem:
+    return Problem("store_unavailable", "The service cannot reach its data. With the same key, try again.")
 
 
 async def read_body(request: web.Request, bytes_max: int = REQUEST_BYTES_MAX) -> bytes:

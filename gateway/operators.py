@@ -10,7 +10,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import Metric
 
-from gateway.endpoint import Admission, json_response
+from gateway.admission import Admission
+from gateway.endpoint import json_response
 from gateway.metrics import exposition, gauge
 from gateway.openapi import describe
 from gateway.problems import Problem

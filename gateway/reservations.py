@@ -6,8 +6,10 @@ import uuid
 from typing import Annotated, Any
 
 from aiohttp import web
+from multidict import MultiMapping
 from pydantic import Field
 
+from gateway.admission import Admission, overloaded
 from gateway.auth import Authenticator
 from gateway.endpoint import granted, invalid, json_response, read_document
 from gateway.metrics import REPLAYS, RESERVATIONS
@@ -48,7 +50,10 @@ class AmendBody(Document):
 class Reservations:
     """The endpoints of a user's own reservations."""
 
-    def __init__(self, desk: Desk, catalog: Catalog, authenticator: Authenticator) -> None:
+    def __init__(
+        self, desk: Desk, catalog: Catalog, authenticator: Authenticator, admission: Admission
+    ) -> None:
+        self._admission = admission
         self._desk = desk
         self._catalog = catalog
         self._authenticator = authenticator
@@ -56,7 +61,9 @@ class Reservations:
 
     async def reserve(self, request: web.Request) -> web.Response:
         user = await self._authenticator.user(request)
-        key = _idempotency_key(request)
+        key = idempotency_key(request.headers)
+        if self._admission.closed_to_reservations:
+            raise overloaded()
         campaign_id = request.match_info["campaign"]
         body = await read_document(request, ReserveBody)
         wanted = Request(body.sku, body.quantity, body.order_id)
@@ -136,8 +143,9 @@ def reservation_id(request: web.Request) -> ReservationId:
     return found
 
 
-def _idempotency_key(request: web.Request) -> str:
-    keys = request.headers.getall("Idempotency-Key", [])
+def idempotency_key(headers: MultiMapping[str]) -> str:
+    """The key that a retry repeats. Raises Invalid."""
+    keys = headers.getall("Idempotency-Key", [])
     if not keys:
         return str(uuid.uuid4())  # every request is another; quotas still hold
     key = keys[0]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.app import ADMISSION
-from gateway.problems import Problem
+from gateway.app import ADMISSION, FAST_LANE
+from gateway.connection import Connection
+from gateway.fast_lane import FastLane
 
 DRAIN_SECONDS_MAX = 10.0
 LEAVE_SECONDS = 0.5
@@ -77,36 +76,16 @@ def _close_to_new(listener: socket.socket) -> list[socket.socket]:
     return waiting
 
 
-class _Connection(web.RequestHandler):
-    """A client's connection. What is not HTTP is answered as a problem, and is not for our log:
-    anybody could fill it."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if not isinstance(exc, HttpProcessingError):
-            return super().handle_error(request, status, exc, message)
-        response = Problem(
-            "malformed_request", f"Not HTTP, or too much of it: {type(exc).__name__}."
-        ).response()
-        response.force_close()  # where the next request would begin, nobody can tell
-        return response
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        if not isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
-            super().log_exception(*args, **kw)
-
-
 class _Server(web.Server):
+    lane: FastLane
+
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self.lane, loop=self._loop, **self._kwargs)
 
 
 class _Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        server = _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        server.lane = self.app[FAST_LANE]
+        return server

@@ -18,8 +18,8 @@ from reservation import lifecycle, paying
 from reservation.campaign import Campaign, Offer, stock_counter
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
-from reservation.ids import PaymentId, ReservationId, Stage
-from reservation.kernel import INDEX_IDS_MAX, Gate, Move, Store
+from reservation.ids import PaymentId, ReservationId, Stage, digest_of
+from reservation.kernel import INDEX_IDS_MAX, Gate, Store, Terms
 from reservation.kinds import KINDS
 from reservation.kinds.kind import Kind
 from reservation.order_book import OrderBook
@@ -31,6 +31,7 @@ from reservation.validation import FieldError, Invalid
 
 ATTEMPTS_MAX = 20
 """Every lost attempt is another's success, so running out means real trouble."""
+USUAL_TERMS_MAX = 10_000
 
 _DETAILS = {
     Outcome.IDEMPOTENCY_MISMATCH: "This Idempotency-Key was used with another request.",
@@ -117,6 +118,7 @@ class Desk:
         self._catalog = catalog
         self._clock = clock
         self._orders = OrderBook(store)
+        self._usual: dict[tuple[str, str | None, str, int], tuple[Terms, str | None]] = {}
 
     async def reserve(
         self, campaign_id: str, user: str, tier: str | None, key: str, request: Request
@@ -127,8 +129,9 @@ class Desk:
             campaign = await load(campaign_id)
             if campaign is None:
                 return no_campaign(campaign_id)
-            move, why = await self.first_move(campaign, user, tier, key, request)
-            outcome, now_ms, reservation = await self._store.move(move)
+            terms, why = await self.terms(campaign, user, tier, request)
+            digest = digest_of(campaign.id, user, key)
+            outcome, now_ms, reservation = await self._store.reserve(terms, digest, user)
             self._clock.hear(now_ms)
             if outcome is Outcome.STALE:
                 continue
@@ -139,18 +142,34 @@ class Desk:
             return refusal_of(outcome, campaign, now_ms, why)
         raise Contended(campaign_id)
 
-    async def first_move(
-        self, campaign: Campaign, user: str, tier: str | None, key: str, request: Request
-    ) -> tuple[Move, str | None]:
-        """The move that makes this reservation, and why the user may not, if so. Raises Invalid."""
+    async def terms(
+        self, campaign: Campaign, user: str, tier: str | None, request: Request
+    ) -> tuple[Terms, str | None]:
+        """The terms that this user reserves on, and why the user may not, if so. Raises Invalid."""
+        if request.order_id is None:
+            return self.usual_terms(campaign, tier, request.sku, request.quantity)
         kind, offer = KINDS[campaign.kind], campaign.offers.get(request.sku)
-        order = None
-        if request.order_id is not None:
-            if not kind.takes_orders:
-                raise Invalid(FieldError("order_id", f"a {campaign.kind} has no main orders"))
-            order = await self._orders.enrol(request.order_id, user, campaign, kind)
+        if not kind.takes_orders:
+            raise Invalid(FieldError("order_id", f"a {campaign.kind} has no main orders"))
+        order = await self._orders.enrol(request.order_id, user, campaign, kind)
         why = kind.ineligible(campaign, offer, tier, order) if offer else None
-        return _first_move(campaign, kind, offer, user, tier, key, request, why), why
+        return _terms(campaign, kind, offer, tier, request, why), why
+
+    def usual_terms(
+        self, campaign: Campaign, tier: str | None, sku: str, quantity: int
+    ) -> tuple[Terms, str | None]:
+        """The terms of who names no main order: made once for all who ask for the same."""
+        key = (campaign.id, tier, sku, quantity)
+        known = self._usual.get(key)
+        if known is None or known[0].revision != campaign.revision:
+            kind, offer = KINDS[campaign.kind], campaign.offers.get(sku)
+            why = kind.ineligible(campaign, offer, tier, None) if offer else None
+            known = _terms(campaign, kind, offer, tier, Request(sku, quantity), why), why
+            if len(self._usual) >= USUAL_TERMS_MAX:
+                self._usual.clear()
+            if offer is not None:
+                self._usual[key] = known
+        return known
 
     async def read(self, reservation_id: ReservationId, user: str) -> Reservation | Refusal:
         """One of the user's own reservations."""
@@ -324,25 +343,21 @@ class Desk:
         return None if reservation.user == user else refusal_of(Outcome.RESERVATION_NOT_FOUND)
 
 
-def _first_move(
+def _terms(
     campaign: Campaign,
     kind: Kind,
     offer: Offer | None,
-    user: str,
     tier: str | None,
-    key: str,
     request: Request,
     why_not: str | None,
-) -> Move:
-    facts = b""
+) -> Terms:
+    facts = b"{}"
     if offer is not None:
         price = kind.price(campaign, offer, request.quantity)
         items = tuple((item.sku, item.quantity) for item in offer.items or ())
         facts = Facts(campaign.kind, price, items=items, order_id=request.order_id).pack()
-    return Move(
-        id=ReservationId.derive(campaign.id, user, key),
-        version=0,
-        user=user,
+    return Terms(
+        campaign=campaign.id,
         sku=request.sku,
         quantity=request.quantity,
         state=State.HELD,
@@ -356,7 +371,6 @@ def _first_move(
         fingerprint=request.fingerprint,
         first_refusal="" if offer else Outcome.OFFER_NOT_FOUND,
         last_refusal=Outcome.NOT_ELIGIBLE if why_not else "",
-        heeds_status=True,
         queued=stock_counter(request.sku),
     )
 

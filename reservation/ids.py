@@ -7,14 +7,15 @@ reservation. A payment's id is derived from its reservation and stage, and so is
 from __future__ import annotations
 
 import re
-from base64 import b32encode
+from base64 import urlsafe_b64encode
 from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
 
-_DIGEST_BYTES = 15  # 120 bits: 24 characters of base32, without padding
+DIGEST_CHARS = 16
+"""96 bits. The store keeps them in several places for each reservation."""
 _CAMPAIGN = r"[a-z0-9-]{1,64}"
-_DIGEST = r"[a-z2-7]{24}"
+_DIGEST = rf"[A-Za-z0-9_-]{{{DIGEST_CHARS}}}"
 _RESERVATION = re.compile(rf"({_CAMPAIGN})\.({_DIGEST})")
 _PAYMENT = re.compile(rf"({_CAMPAIGN}\.{_DIGEST})\.(([a-z]+)(?:-([2-9]|[1-9]\d))?)")
 
@@ -37,17 +38,21 @@ class ReservationId(NamedTuple):
     @classmethod
     def derive(cls, campaign: str, user: str, idempotency_key: str) -> ReservationId:
         """The id of the one reservation that this user makes in this campaign with this key."""
-        # Lengths first: "ab" + "c" and "a" + "bc" must not be the same reservation.
-        user_bytes, key_bytes = user.encode(), idempotency_key.encode()
-        named = b"%d:%b%d:%b" % (len(user_bytes), user_bytes, len(key_bytes), key_bytes)
-        digest = blake2b(named, digest_size=_DIGEST_BYTES, key=campaign.encode()).digest()
-        return cls(campaign, b32encode(digest).decode().lower())
+        return cls(campaign, digest_of(campaign, user, idempotency_key))
 
     @classmethod
     def parse(cls, text: str) -> ReservationId | None:
         """The id that `text` spells, or None when it spells none."""
         match = _RESERVATION.fullmatch(text)
         return cls(match[1], match[2]) if match else None
+
+
+def digest_of(campaign: str, user: str, idempotency_key: str) -> str:
+    """What a reservation's id has besides its campaign."""
+    # The length first: "ab" + "c" and "a" + "bc" must not be the same reservation.
+    named = f"{len(user)}:{user}{idempotency_key}".encode()
+    digest = blake2b(named, digest_size=DIGEST_CHARS * 3 // 4, key=campaign.encode()).digest()
+    return urlsafe_b64encode(digest).decode()
 
 
 def numbered(name: str, number: int) -> str:

@@ -60,13 +60,46 @@ class Gate:
 ALWAYS = Gate()
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Terms:
+    """What a new reservation is made on: what it takes and costs, until when, and to whom it is open.
+
+    Who reserves on the same terms at the same moment is served together. So make terms once, not for
+    each request: two that say the same are still two.
+    """
+
+    campaign: str
+    sku: str
+    quantity: int
+    state: str
+    claims: Sequence[Claim]
+    event: str
+    facts: bytes
+    data: bytes = b"{}"
+    """JSON that goes with the event."""
+    hold_ms: int = 0
+    """The deadline is this far from now; 0 is no deadline."""
+    gate: Gate = ALWAYS
+    revision: int = 0
+    """Of the campaign; 0 when none matters."""
+    fingerprint: str = ""
+    """Tells the same request from another under the same key."""
+    first_refusal: str = ""
+    """Known beforehand, answered before the windows."""
+    last_refusal: str = ""
+    """Known beforehand, answered after the windows."""
+    queued: str = ""
+    """The counter that the queue of this sku is for."""
+    serves: bool = False
+    """Whether this serves the user's place in the queue, whose turn it must be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One step of one reservation, decided on `version` of it and `revision` of its campaign."""
+    """One later step of one reservation, decided on `version` of it."""
 
     id: ReservationId
     version: int
-    """0 makes a new reservation."""
     user: str
     sku: str
     quantity: int
@@ -82,18 +115,11 @@ class Move:
     """0 is no deadline."""
     gate: Gate = ALWAYS
     revision: int = 0
-    """0 when no revision matters."""
-    fingerprint: str = ""
-    first_refusal: str = ""
-    """Known beforehand, answered before the windows."""
-    last_refusal: str = ""
-    """Known beforehand, answered after the windows."""
+    """Of the campaign; 0 when none matters."""
     heeds_status: bool = False
     """Whether a paused or closed campaign refuses this."""
     queued: str = ""
     """The counter that the queue of this sku is for."""
-    serves: bool = False
-    """Whether this serves the user's place in the queue, whose turn it must be."""
 
 
 class Moved(NamedTuple):
@@ -200,10 +226,26 @@ START: tuple[int, ...] = ()
 """The cursor before every change."""
 
 
+class Asking(Protocol):
+    """Who asks for a reservation and is told by a call."""
+
+    def answered(self, outcome: Outcome, now_ms: int, record: bytes | None) -> None:
+        """The answer. Without a record, what was made is what the terms say."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """There is no answer: whether the reservation was made is not known."""
+        ...
+
+
 class Store(Protocol):
     """Live state. Every method may raise StoreUnavailable; every time is the store's."""
 
     async def now_ms(self) -> int: ...
+
+    def waited(self) -> float:
+        """For how many seconds who waits longest for an answer has waited."""
+        ...
 
     async def configure(
         self,
@@ -223,6 +265,14 @@ class Store(Protocol):
     async def campaign(self, campaign: str) -> StoredCampaign | None: ...
 
     async def changes(self, cursor: tuple[int, ...]) -> Changes: ...
+
+    async def reserve(self, terms: Terms, digest: str, user: str) -> Moved:
+        """Make a new reservation, or find the one that is there under this digest."""
+        ...
+
+    def ask(self, terms: Terms, digest: str, user: str, asking: Asking) -> None:
+        """As `reserve`, for who is told by a call."""
+        ...
 
     async def move(self, move: Move) -> Moved: ...
 
@@ -251,8 +301,8 @@ class Store(Protocol):
 
     async def snapshot(self, campaign: str) -> Snapshot | None: ...
 
-    async def take_place(self, move: Move, details: bytes) -> Placed:
-        """Stand in line for what this move would take."""
+    async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
+        """Stand in line for what a reservation on these terms would take."""
         ...
 
     async def leave_place(self, campaign: str, sku: str, user: str) -> bool:

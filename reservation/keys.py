@@ -24,13 +24,22 @@ class ShardKeys:
 
     @cached_property
     def deadlines(self) -> str:
-        """Sorted set: reservation id by deadline, ms."""
+        """Sorted set: reservation id by deadline, ms; but for those that nothing has happened to yet."""
         return f"{self.prefix}:deadlines"
 
     @cached_property
-    def index(self) -> str:
-        """Hash: user -> the newest reservation ids, newest first."""
-        return f"{self.prefix}:index"
+    def hold_times(self) -> str:
+        """Set: every hold, ms, that there is a `holds` for."""
+        return f"{self.prefix}:hold_times"
+
+    def holds(self, hold_ms: int) -> str:
+        """Stream: campaign -> digests, in the order in which they were made, all held for so long."""
+        return f"{self.prefix}:holds:{hold_ms}"
+
+    @cached_property
+    def users(self) -> str:
+        """Hash: user -> their newest reservations and their own counters, by campaign; packed."""
+        return f"{self.prefix}:users"
 
     @cached_property
     def campaigns(self) -> str:
@@ -46,6 +55,16 @@ class ShardKeys:
     def outbox(self) -> str:
         """Stream: events on their way to the book."""
         return f"{self.prefix}:outbox"
+
+    @cached_property
+    def unsettled(self) -> str:
+        """Counter: events in the outbox, an entry of which may hold many."""
+        return f"{self.prefix}:unsettled"
+
+    @cached_property
+    def for_forget(self) -> tuple[str, ...]:
+        """KEYS of forget.lua, in its order."""
+        return self.outbox, self.unsettled
 
     @cached_property
     def queues(self) -> str:
@@ -77,7 +96,7 @@ class CampaignKeys:
 
     @cached_property
     def used(self) -> str:
-        """Hash: counter -> used."""
+        """Hash: counter -> used, but for the counters that are a user's own."""
         return f"{self.prefix}:used"
 
     @cached_property
@@ -94,6 +113,11 @@ class CampaignKeys:
     def reservations(self) -> str:
         """Hash: digest -> packed record."""
         return f"{self.prefix}:reservations"
+
+    @cached_property
+    def terms(self) -> str:
+        """Hash: name -> the packed terms that reservations were made on."""
+        return f"{self.prefix}:terms"
 
     @cached_property
     def ranking(self) -> str:
@@ -113,7 +137,12 @@ class CampaignKeys:
     @cached_property
     def for_configure(self) -> tuple[str, ...]:
         """KEYS of configure.lua, in its order."""
-        return self._named("campaign used caps campaigns changes outbox")
+        return self._named("campaign used caps campaigns changes outbox unsettled")
+
+    @cached_property
+    def for_snapshot(self) -> tuple[str, ...]:
+        """KEYS of snapshot.lua, in its order."""
+        return self._named("campaign used caps tally reservations terms users outbox ranking")
 
     @cached_property
     def for_rank(self) -> tuple[str, ...]:
@@ -140,22 +169,24 @@ class OfferKeys(CampaignKeys):
         """Sorted set: user by ticket, in the order in which they came."""
         return f"{self.prefix}:queue:{self.sku}"
 
+    def for_reserve(self, hold_ms: int) -> tuple[str, ...]:
+        """KEYS of reserve.lua, in its order."""
+        before = self._named("campaign used caps tally reservations terms users")
+        after = self._named("hold_times deadlines outbox unsettled queue places queues")
+        return (*before, self.shard.holds(hold_ms), *after)
+
     @cached_property
     def for_move(self) -> tuple[str, ...]:
         """KEYS of move.lua, in its order."""
         return self._named(
-            "campaign used caps tally reservations deadlines index outbox queue places ranking final queues"
+            "campaign used caps tally reservations terms users deadlines outbox unsettled queue places"
+            " ranking final"
         )
-
-    @cached_property
-    def for_new(self) -> tuple[str, ...]:
-        """KEYS of move.lua for a new reservation that serves no place: every key costs time."""
-        return self.for_move[:10]
 
     @cached_property
     def for_place(self) -> tuple[str, ...]:
         """KEYS of place.lua, in its order."""
-        return self._named("campaign used caps tally places queue queues")
+        return self._named("campaign used caps tally users places queue queues")
 
 
 @dataclass(frozen=True)
@@ -173,7 +204,7 @@ class OrderKeys:
     @cached_property
     def for_order(self) -> tuple[str, ...]:
         """KEYS of order.lua, in its order."""
-        return self.order, self.shard.unfinished, self.shard.outbox
+        return self.order, self.shard.unfinished, self.shard.outbox, self.shard.unsettled
 
 
 def shard_of(campaign: str) -> int:

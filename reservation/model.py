@@ -15,6 +15,7 @@ from reservation.ids import ReservationId
 from reservation.kernel import (
     INDEX_IDS_MAX,
     RANKED,
+    Asking,
     Changes,
     Claim,
     Configured,
@@ -28,6 +29,7 @@ from reservation.kernel import (
     Standing,
     StoredCampaign,
     StoredOrder,
+    Terms,
 )
 from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome
 from reservation.record import Facts, Reservation, State
@@ -78,19 +80,19 @@ class _Campaign:
         places = enumerate(self.queues.get(sku, ()), 1)
         return next(((position, one) for position, one in places if one.user == user), None)
 
-    def suffices_for_some(self, move: Move) -> bool:
+    def suffices_for_some(self, asked: Terms | Move) -> bool:
         """Whether what is left would do for somebody among the first in line."""
-        available = self.caps.get(move.queued, 0) - self.used[move.queued]
-        first = self.queues.get(move.sku, [])[: _AHEAD_MAX + 1]
+        available = self.caps.get(asked.queued, 0) - self.used[asked.queued]
+        first = self.queues.get(asked.sku, [])[: _AHEAD_MAX + 1]
         return any(one.quantity <= available for one in first)
 
-    def has_turn(self, move: Move) -> bool:
+    def has_turn(self, terms: Terms, user: str) -> bool:
         """Whether it is this user's turn: everybody ahead wants more than there is."""
-        available = self.caps.get(move.queued, 0) - self.used[move.queued]
-        found = self.place(move.sku, move.user)
+        available = self.caps.get(terms.queued, 0) - self.used[terms.queued]
+        found = self.place(terms.sku, user)
         if found is None or found[0] - 1 > _AHEAD_MAX:
             return False
-        return all(one.quantity > available for one in self.queues[move.sku][: found[0] - 1])
+        return all(one.quantity > available for one in self.queues[terms.sku][: found[0] - 1])
 
     def leave(self, sku: str, user: str) -> bool:
         found = self.place(sku, user)
@@ -109,11 +111,15 @@ class ModelStore:
         self._clock = clock
         self._campaigns: dict[str, _Campaign] = {}
         self._deadlines: dict[ReservationId, int] = {}
-        self._index: dict[str, list[ReservationId]] = {}
+        self._index: dict[tuple[str, str], list[ReservationId]] = {}
+        """By user and campaign, newest first."""
         self._changes: list[str] = []
         self._orders: dict[str, StoredOrder] = {}
         self._unfinished: set[str] = set()
         self.outbox: list[ModelEvent] = []
+
+    def waited(self) -> float:
+        return 0.0
 
     async def now_ms(self) -> int:
         return self._clock()
@@ -154,23 +160,79 @@ class ModelStore:
         changed = dict.fromkeys(self._changes[seen:])
         return Changes(self._clock(), tuple(changed), (len(self._changes),))
 
+    def ask(self, terms: Terms, digest: str, user: str, asking: Asking) -> None:
+        outcome, now_ms, reservation = self._reserve(terms, digest, user)
+        said_by_terms = reservation is None or outcome is Outcome.MOVED
+        asking.answered(outcome, now_ms, None if said_by_terms else b"")
+
+    async def reserve(self, terms: Terms, digest: str, user: str) -> Moved:
+        return self._reserve(terms, digest, user)
+
+    def _reserve(self, terms: Terms, digest: str, user: str) -> Moved:
+        now = self._clock()
+        reservation_id = ReservationId(terms.campaign, digest)
+        campaign = self._campaigns.get(terms.campaign)
+
+        # 1. The reservations that are there already, and the campaign: as the caller knows it, and open.
+        found = campaign.reservations.get(digest) if campaign else None
+        if found is not None:
+            same = found[1] == terms.fingerprint
+            return Moved(Outcome.REPLAYED if same else Outcome.IDEMPOTENCY_MISMATCH, now, found[0])
+        refusal = self._closed(campaign, terms, now, True, terms.first_refusal, terms.last_refusal)
+        if refusal or campaign is None:
+            return Moved(Outcome(refusal), now, None)
+        queued = None
+        if terms.serves:
+            if not campaign.has_turn(terms, user):
+                return Moved(Outcome.CONFLICT, now, None)
+        elif campaign.suffices_for_some(terms):
+            queued = terms.queued
+
+        # 2. The one rule: used + n <= cap, for every claim.
+        refusal, left_out = self._weigh(campaign, {}, terms.claims, user, queued)
+        if refusal:
+            return Moved(Outcome(refusal), now, None)
+        taken = [claim for claim in terms.claims if claim.refusal not in left_out]
+
+        # 3. Nothing can refuse any more: write.
+        self._take(campaign, {claim.counter: claim.n for claim in taken}, user, now)
+        if terms.serves:
+            campaign.leave(terms.sku, user)
+        deadline = now + terms.hold_ms if terms.hold_ms else 0
+        if deadline:
+            self._deadlines[reservation_id] = deadline
+        ids = self._index.setdefault((user, terms.campaign), [])
+        ids.insert(0, reservation_id)
+        del ids[INDEX_IDS_MAX:]
+        campaign.tally[f"{terms.state}/{terms.sku}"] += terms.quantity
+        made = Reservation(
+            id=reservation_id,
+            state=State(terms.state),
+            version=1,
+            user=user,
+            sku=terms.sku,
+            quantity=terms.quantity,
+            claims=tuple((claim.counter, claim.n) for claim in taken),
+            created_at_ms=now,
+            updated_at_ms=now,
+            deadline_ms=deadline,
+            facts=Facts.unpack(terms.facts),
+        )
+        campaign.reservations[digest] = (made, terms.fingerprint)
+        self.outbox.append(ModelEvent(terms.event, str(reservation_id), made, terms.data))
+        return Moved(Outcome.MOVED, now, made)
+
     async def move(self, move: Move) -> Moved:
         now = self._clock()
-        is_new = move.version == 0
         campaign = self._campaigns.get(move.id.campaign)
 
-        # 1. The reservation as it stands: a replay, or the version that was decided on.
+        # 1. The reservation: in the version that was decided on.
         found = campaign.reservations.get(move.id.digest) if campaign else None
-        reservation, fingerprint = found or (None, "")
-        if reservation is not None:
-            if is_new:
-                same = fingerprint == move.fingerprint
-                outcome = Outcome.REPLAYED if same else Outcome.IDEMPOTENCY_MISMATCH
-                return Moved(outcome, now, reservation)
-            if reservation.version != move.version:
-                return Moved(Outcome.CONFLICT, now, reservation)
-        elif not is_new:
+        if found is None:
             return Moved(Outcome.RESERVATION_NOT_FOUND, now, None)
+        reservation, fingerprint = found
+        if reservation.version != move.version:
+            return Moved(Outcome.CONFLICT, now, reservation)
 
         # 2. The campaign: there, as the caller knows it, and in its window by this clock.
         refusal = self._closed(campaign, move, now, move.heeds_status)
@@ -178,13 +240,8 @@ class ModelStore:
             return Moved(Outcome(refusal), now, None)
 
         # 3. The one rule: used + n <= cap, for every claim.
-        queued = None
-        if move.serves:
-            if not campaign.has_turn(move):
-                return Moved(Outcome.CONFLICT, now, None)
-        elif campaign.suffices_for_some(move):
-            queued = move.queued
-        held = dict(reservation.claims) if reservation else {}
+        queued = move.queued if campaign.suffices_for_some(move) else None
+        held = dict(reservation.claims)
         refusal, left_out = self._weigh(campaign, held, move.claims, move.user, queued)
         if refusal:
             return Moved(Outcome(refusal), now, None)
@@ -193,44 +250,36 @@ class ModelStore:
         steps |= {name: -n for name, n in held.items()}
 
         # 4. Nothing can refuse any more: write.
-        for name, step in steps.items():
-            counter = self._counter(name, move.user)
-            if step != 0 and name.startswith("#"):
-                campaign.close_ranking(now)
-            campaign.used[counter] += step
-            if campaign.used[counter] == 0:
-                del campaign.used[counter]
-        if move.serves:
-            campaign.leave(move.sku, move.user)
+        self._take(campaign, steps, move.user, now)
         deadline = now + move.hold_ms if move.hold_ms > 0 else move.deadline_ms
         if deadline > 0:
             self._deadlines[move.id] = deadline
         else:
             self._deadlines.pop(move.id, None)
-        if reservation is None:
-            fingerprint = move.fingerprint
-            ids = self._index.setdefault(move.user, [])
-            ids.insert(0, move.id)
-            del ids[INDEX_IDS_MAX:]
-        else:
-            campaign.tally[f"{reservation.state}/{move.sku}"] -= reservation.quantity
+        campaign.tally[f"{reservation.state}/{move.sku}"] -= reservation.quantity
         campaign.tally[f"{move.state}/{move.sku}"] += move.quantity
-        moved = Reservation(
-            id=move.id,
+        moved = replace(
+            reservation,
             state=State(move.state),
             version=move.version + 1,
-            user=reservation.user if reservation else move.user,
-            sku=reservation.sku if reservation else move.sku,
             quantity=move.quantity,
             claims=tuple((claim.counter, claim.n) for claim in taken),
-            created_at_ms=reservation.created_at_ms if reservation else now,
             updated_at_ms=now,
             deadline_ms=deadline,
             facts=Facts.unpack(move.facts),
         )
         campaign.reservations[move.id.digest] = (moved, fingerprint)
         self.outbox.append(ModelEvent(move.event, str(move.id), moved, move.data))
-        return Moved(Outcome.MOVED, now, replace(moved))
+        return Moved(Outcome.MOVED, now, moved)
+
+    def _take(self, campaign: _Campaign, steps: Mapping[str, int], user: str, now: int) -> None:
+        for name, step in steps.items():
+            counter = self._counter(name, user)
+            if step != 0 and name.startswith("#"):
+                campaign.close_ranking(now)
+            campaign.used[counter] += step
+            if campaign.used[counter] == 0:
+                del campaign.used[counter]
 
     def _weigh(
         self,
@@ -253,15 +302,22 @@ class ModelStore:
         return "", left_out
 
     @staticmethod
-    def _closed(campaign: _Campaign | None, move: Move, now: int, heeds_status: bool) -> str:
+    def _closed(
+        campaign: _Campaign | None,
+        asked: Terms | Move,
+        now: int,
+        heeds_status: bool,
+        first_refusal: str = "",
+        last_refusal: str = "",
+    ) -> str:
         """The refusal that the campaign and its windows give, or nothing."""
-        gate = move.gate
+        gate = asked.gate
         if campaign is None:
             return Outcome.STORE_UNAVAILABLE
-        if move.revision not in (0, campaign.revision):
+        if asked.revision not in (0, campaign.revision):
             return Outcome.STALE
-        if move.first_refusal:
-            return move.first_refusal
+        if first_refusal:
+            return first_refusal
         if heeds_status and campaign.status == "closed":
             return Outcome.ENDED
         if 0 < gate.closes_at_ms <= now:
@@ -270,7 +326,7 @@ class ModelStore:
             return gate.before
         if heeds_status and campaign.status == "paused":
             return Outcome.PAUSED
-        return move.last_refusal
+        return last_refusal
 
     @staticmethod
     def _counter(name: str, user: str) -> str:
@@ -289,7 +345,7 @@ class ModelStore:
         return [await self.reservation(one) for one in ids]
 
     async def reservation_ids_of(self, user: str) -> list[ReservationId]:
-        return list(self._index.get(user, ()))
+        return [one for (owner, _), ids in self._index.items() if owner == user for one in ids]
 
     async def standing(self, campaign: str, counters: Sequence[str]) -> Standing:
         found = self._campaigns.get(campaign, _Campaign())
@@ -317,30 +373,30 @@ class ModelStore:
         found = self._campaigns.get(campaign, _Campaign())
         return 0, [reservation for reservation, _ in found.reservations.values()]
 
-    async def take_place(self, move: Move, details: bytes) -> Placed:
+    async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
         now = self._clock()
-        campaign = self._campaigns.get(move.id.campaign)
-        refusal = self._closed(campaign, move, now, True)
+        campaign = self._campaigns.get(terms.campaign)
+        refusal = self._closed(campaign, terms, now, True, terms.first_refusal, terms.last_refusal)
         if refusal or campaign is None:
             return Placed(Outcome(refusal), now, 0)
-        others = [claim for claim in move.claims if claim.counter != move.queued]
-        refusal, _ = self._weigh(campaign, {}, others, move.user, None)
+        others = [claim for claim in terms.claims if claim.counter != terms.queued]
+        refusal, _ = self._weigh(campaign, {}, others, user, None)
         if refusal:
             return Placed(Outcome(refusal), now, 0)
-        cap = campaign.caps.get(move.queued, 0)
-        found = campaign.place(move.sku, move.user)
-        no_line = found is None and move.sku not in campaign.queues
-        if no_line and campaign.used[move.queued] + move.quantity <= cap:
+        cap = campaign.caps.get(terms.queued, 0)
+        found = campaign.place(terms.sku, user)
+        no_line = found is None and terms.sku not in campaign.queues
+        if no_line and campaign.used[terms.queued] + terms.quantity <= cap:
             return Placed(Outcome.WRONG_STATE, now, 0)
-        queue = campaign.queues.setdefault(move.sku, [])
-        place = Place(move.user, move.quantity, details)
-        if found is not None and found[1].quantity == move.quantity:
+        queue = campaign.queues.setdefault(terms.sku, [])
+        place = Place(user, terms.quantity, details)
+        if found is not None and found[1].quantity == terms.quantity:
             queue[found[0] - 1] = place
             return Placed(PlaceOutcome.PLACED, now, found[0])
         if found is not None:
             queue.remove(found[1])
         queue.append(place)
-        campaign.tally[f"waiting/{move.sku}"] += move.quantity - (found[1].quantity if found else 0)
+        campaign.tally[f"waiting/{terms.sku}"] += terms.quantity - (found[1].quantity if found else 0)
         return Placed(PlaceOutcome.PLACED, now, len(queue))
 
     async def leave_place(self, campaign: str, sku: str, user: str) -> bool:

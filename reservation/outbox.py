@@ -6,33 +6,33 @@ deleted when its reader is done with it and never otherwise: the outbox is not t
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
+import ormsgpack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from reservation.keys import ALL_SHARDS
+from reservation.envelope import Envelope, events_in
+from reservation.keys import ALL_SHARDS, ShardKeys
 from reservation.outcomes import StoreUnavailable
-from reservation.pipe import unable
-from reservation.record import Record
+from reservation.pipe import Pipe, unable
+from reservation.record import MadeOn, Record
+from reservation.scripts import script
 
 GROUP = "settlement"
-READ_EVENTS_MAX = 256
+READ_ENTRIES_MAX = 64
 """Of one shard in one read."""
 BLOCK_MS = 1_000
 IDLE_MS_MIN = 5_000
 """An entry that its reader has not finished in this time may be taken over by another."""
 
-Envelope = dict[str, Any]
-"""An event as JSON: {type, id, record, data} of a reservation, {type, id, version, body, at} of a main
-order, or {type, id, revision, status, document, at} of a campaign. record has the fields of record.Record."""
-
 
 class Entry(NamedTuple):
-    """One event in the outbox."""
+    """One entry of the outbox: what one run of a script did."""
 
     stream: str
     entry_id: bytes
@@ -46,8 +46,8 @@ class Backlog(NamedTuple):
     oldest_ms: int
 
 
-def open_envelope(fields: dict[bytes, bytes]) -> Envelope:
-    """The envelope that a stream entry's fields make; of type unreadable when they make none."""
+def open_entry(fields: dict[bytes, bytes]) -> Envelope:
+    """The envelope that a stream entry makes; one of type unreadable when it makes none."""
     try:
         return _open(fields)
     except (KeyError, TypeError, ValueError) as error:
@@ -55,13 +55,28 @@ def open_envelope(fields: dict[bytes, bytes]) -> Envelope:
         return {"type": "unreadable", "id": "", "error": repr(error), "raw": raw}
 
 
+def ids_of_entry(fields: dict[bytes, bytes]) -> list[str]:
+    """The ids that a stream entry's events are about."""
+    if b"who" not in fields:
+        return [fields[b"id"].decode()] if b"id" in fields else []
+    campaign = fields[b"campaign"].decode()
+    return [f"{campaign}.{digest}" for digest in ormsgpack.unpackb(fields[b"who"])[::2]]
+
+
 def _open(fields: dict[bytes, bytes]) -> Envelope:
     if b"envelope" in fields:  # replayed: it was opened before
-        replayed: Envelope = orjson.loads(fields[b"envelope"])
-        return replayed
-    envelope: Envelope = {"type": fields[b"type"].decode(), "id": fields[b"id"].decode()}
+        return _replayed(fields[b"envelope"])
+    envelope: Envelope = {"type": fields[b"type"].decode()}
+    if b"who" in fields:
+        envelope["campaign"] = fields[b"campaign"].decode()
+        envelope["at"] = int(fields[b"at"])
+        envelope["terms"] = MadeOn.unpack(fields[b"terms"])._asdict()
+        envelope["who"] = ormsgpack.unpackb(fields[b"who"])
+        envelope["data"] = orjson.loads(fields[b"data"])
+        return envelope
+    envelope["id"] = fields[b"id"].decode()
     if b"record" in fields:
-        envelope["record"] = Record.unpack(fields[b"record"])._asdict()
+        envelope["record"] = Record.of(ormsgpack.unpackb(fields[b"record"]))._asdict()
         envelope["data"] = orjson.loads(fields[b"data"])
     elif b"body" in fields:
         envelope["version"] = int(fields[b"version"])
@@ -75,11 +90,19 @@ def _open(fields: dict[bytes, bytes]) -> Envelope:
     return envelope
 
 
+def _replayed(packed: bytes) -> Envelope:
+    envelope = orjson.loads(packed)
+    if not isinstance(envelope, dict):
+        raise ValueError("not an envelope")
+    return envelope
+
+
 class Outbox:
     """Reads the outbox as one consumer. Every method may raise StoreUnavailable."""
 
     def __init__(self, client: Redis, consumer: str) -> None:
         self._client = client
+        self._pipe = Pipe(client)
         self._consumer = consumer
         self._streams = [shard.outbox for shard in ALL_SHARDS]
         self._take_over_at = 0.0
@@ -124,7 +147,7 @@ class Outbox:
                 GROUP,
                 self._consumer,
                 dict.fromkeys(self._streams, ">"),
-                count=READ_EVENTS_MAX,
+                count=READ_ENTRIES_MAX,
                 block=BLOCK_MS,
             )
         except (RedisError, OSError) as error:
@@ -134,7 +157,7 @@ class Outbox:
             raise _fault(error) from error
         streams = found.items() if isinstance(found, dict) else found
         return [
-            Entry(_text(stream), entry_id, open_envelope(fields))
+            Entry(_text(stream), entry_id, open_entry(fields))
             for stream, entries in streams
             for entry_id, fields in _flat(entries)
         ]
@@ -145,41 +168,39 @@ class Outbox:
         try:
             for stream in self._streams:
                 _, entries, *_ = await self._client.xautoclaim(
-                    stream, GROUP, self._consumer, IDLE_MS_MIN, count=READ_EVENTS_MAX
+                    stream, GROUP, self._consumer, IDLE_MS_MIN, count=READ_ENTRIES_MAX
                 )
                 taken += [
-                    Entry(stream, entry_id, open_envelope(fields)) for entry_id, fields in entries if fields
+                    Entry(stream, entry_id, open_entry(fields)) for entry_id, fields in entries if fields
                 ]
         except (RedisError, OSError) as error:
             raise _fault(error) from error
         return taken
 
     async def done(self, entries: Sequence[Entry]) -> None:
-        """The entries are safe elsewhere: forget them."""
-        by_stream: dict[str, list[bytes]] = {}
+        """The entries are safe elsewhere: forget them. Twice is harmless."""
+        by_shard: dict[ShardKeys, list[Any]] = {}
         for entry in entries:
-            by_stream.setdefault(entry.stream, []).append(entry.entry_id)
-        try:
-            async with self._client.pipeline(transaction=True) as pipeline:
-                for stream, ids in by_stream.items():
-                    pipeline.xack(stream, GROUP, *ids)
-                    pipeline.xdel(stream, *ids)
-                await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise _fault(error) from error
+            shard = ALL_SHARDS[self._streams.index(entry.stream)]
+            by_shard.setdefault(shard, [GROUP]).extend((entry.entry_id, events_in(entry.envelope)))
+        forget = script("forget")
+        await asyncio.gather(
+            *(self._pipe.run(forget, shard.for_forget, args) for shard, args in by_shard.items())
+        )
 
     async def backlog(self, now_ms: int) -> Backlog:
         """How many events wait, and how old the oldest is, in ms."""
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
-                for stream in self._streams:
-                    pipeline.xlen(stream)
-                    pipeline.xrange(stream, count=1)
+                for shard in ALL_SHARDS:
+                    pipeline.get(shard.unsettled)
+                    pipeline.xrange(shard.outbox, count=1)
                 found = await pipeline.execute()
         except (RedisError, OSError) as error:
             raise _fault(error) from error
         firsts = [int(entries[0][0].split(b"-")[0]) for entries in found[1::2] if entries]
-        return Backlog(sum(found[::2]), max(0, now_ms - min(firsts)) if firsts else 0)
+        events = max(0, sum(int(count or 0) for count in found[::2]))
+        return Backlog(events, max(0, now_ms - min(firsts)) if firsts else 0)
 
 
 def _text(name: Any) -> str:

@@ -246,6 +246,49 @@ class Facts:
         )
 
 
+class MadeOn(NamedTuple):
+    """What reservations made on the same terms have in common, in the order of lua/include/record.lua."""
+
+    sku: str
+    quantity: int
+    state: str
+    claims: list[Any]
+    """Flat: counter, n, counter, n, ..."""
+    hold_ms: int
+    fingerprint: str
+    facts: str
+
+    def pack(self) -> bytes:
+        return ormsgpack.packb(tuple(self))
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> MadeOn:
+        return cls(*ormsgpack.unpackb(packed))
+
+    def record(self, user: str, created_at_ms: int) -> Record:
+        """The record of a reservation that nothing has happened to since it was made."""
+        deadline = created_at_ms + self.hold_ms if self.hold_ms else 0
+        claims = _pairs(self.claims)
+        made = created_at_ms
+        return Record(
+            self.state, 1, user, self.sku, self.quantity, claims, made, made, deadline, self.fingerprint,
+            self.facts,
+        )  # fmt: skip
+
+
+def _pairs(flat: list[Any]) -> tuple[tuple[str, int], ...]:
+    return tuple(zip(flat[::2], flat[1::2], strict=True))
+
+
+class ShortRecord(NamedTuple):
+    """What is kept of a reservation while nothing has happened to it since it was made."""
+
+    terms: str
+    """The name that the campaign keeps its terms under."""
+    user: str
+    created_at: int
+
+
 class Record(NamedTuple):
     """The record, in the order of lua/include/record.lua. Times are ms of the store's clock."""
 
@@ -262,11 +305,15 @@ class Record(NamedTuple):
     facts: str
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Record:
-        places = ormsgpack.unpackb(packed)
-        flat = places[5] or ()  # cmsgpack writes an empty table as an empty map or array
-        places[5] = tuple(zip(flat[::2], flat[1::2], strict=True))
+    def of(cls, places: list[Any]) -> Record:
+        """From the unpacked places of a whole record."""
+        places[5] = _pairs(places[5] or [])  # cmsgpack writes an empty table as an empty map or array
         return cls(*places)
+
+
+def unpack_record(packed: bytes) -> Record | ShortRecord:
+    places = ormsgpack.unpackb(packed)
+    return ShortRecord(*places) if len(places) == len(ShortRecord._fields) else Record.of(places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +333,8 @@ class Reservation:
     facts: Facts
 
     @classmethod
-    def of(cls, reservation_id: ReservationId, record: Record) -> Reservation:
+    def of(cls, reservation_id: ReservationId, record: Record, facts: Facts | None = None) -> Reservation:
+        """`facts` are those of the record, where somebody has unpacked them before."""
         return cls(
             reservation_id,
             State(record.state),
@@ -298,7 +346,7 @@ class Reservation:
             record.created_at,
             record.updated_at,
             record.deadline,
-            Facts.unpack(record.facts),
+            facts or Facts.unpack(record.facts),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""The store on Redis: two scripts, and reads."""
+"""The store on Redis: scripts that change it, and reads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import ormsgpack
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -13,6 +14,7 @@ from redis.backoff import NoBackoff
 from reservation.ids import ReservationId
 from reservation.kernel import (
     RANKED,
+    Asking,
     Changes,
     Configured,
     Level,
@@ -25,8 +27,10 @@ from reservation.kernel import (
     Standing,
     StoredCampaign,
     StoredOrder,
+    Terms,
 )
-from reservation.keys import ALL_SHARDS, campaign_keys, offer_keys, order_keys
+from reservation.keys import ALL_SHARDS, ShardKeys, campaign_keys, offer_keys, order_keys
+from reservation.outbox import ids_of_entry
 from reservation.outcomes import (
     ConfigureOutcome,
     GrantOutcome,
@@ -37,13 +41,15 @@ from reservation.outcomes import (
     StoreUnavailable,
 )
 from reservation.pipe import Pipe, unable
-from reservation.record import Record, Reservation
+from reservation.record import Facts, MadeOn, Record, Reservation, ShortRecord, unpack_record
+from reservation.reserver import Reserver, claim_arguments, gate_arguments, made_on, terms_name
 from reservation.scripts import script
 
 _CONNECTIONS_MAX = 32
 _CONNECT_SECONDS_MAX = 2.0
 _REPLY_SECONDS_MAX = 5.0
 _SCAN_COUNT = 500
+_KNOWN_TERMS_MAX = 10_000
 ORDER_KEPT_MS = 180 * 24 * 3_600_000
 """A main order that nothing has happened to for so long is forgotten, and grants nothing any more."""
 
@@ -79,12 +85,18 @@ class RedisStore:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._pipe = Pipe(client)
+        self._reserver = Reserver(self._pipe)
+        self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
         self._move = script("move")
+        self._snapshot = script("snapshot")
         self._configure = script("configure")
         self._place = script("place")
         self._rank = script("rank")
         self._order = script("order")
         self._grant = script("grant")
+
+    def waited(self) -> float:
+        return self._pipe.waited()
 
     async def now_ms(self) -> int:
         return _ms(await self._pipe.call("TIME"))
@@ -129,39 +141,68 @@ class RedisStore:
             return await self.changes((0,) * len(ALL_SHARDS))
         return Changes(_ms(time), tuple(changed), numbers)
 
+    async def reserve(self, terms: Terms, digest: str, user: str) -> Moved:
+        asking = _Asked()
+        self._reserver.ask(terms, digest, user, asking)
+        outcome, now_ms, packed = await asking.answer
+        reservation_id = ReservationId(terms.campaign, digest)
+        if packed is not None:
+            return Moved(outcome, now_ms, await self._unpack(reservation_id, packed))
+        if outcome is not Outcome.MOVED:
+            return Moved(outcome, now_ms, None)
+        known = self._know(terms)
+        return Moved(outcome, now_ms, known.reservation(reservation_id, user, now_ms))
+
+    def ask(self, terms: Terms, digest: str, user: str, asking: Asking) -> None:
+        self._reserver.ask(terms, digest, user, asking)
+
     async def move(self, move: Move) -> Moved:
-        found = offer_keys(move.id.campaign, move.sku)
-        keys = found.for_move if move.version or move.serves else found.for_new
+        keys = offer_keys(move.id.campaign, move.sku).for_move
         outcome, now_ms, packed = await self._pipe.run(self._move, keys, move_arguments(move))
-        return Moved(Outcome(outcome.decode()), now_ms, self._unpack(move.id, packed))
+        return Moved(Outcome(outcome.decode()), now_ms, await self._unpack(move.id, packed))
 
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
         keys = campaign_keys(reservation_id.campaign)
         packed = await self._pipe.call("HGET", keys.reservations, reservation_id.digest)
-        return self._unpack(reservation_id, packed)
+        return await self._unpack(reservation_id, packed)
 
     async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]:
         async with self._read() as pipeline:
             for one in ids:
                 pipeline.hget(campaign_keys(one.campaign).reservations, one.digest)
             found = await pipeline.execute()
-        return [self._unpack(one, packed) for one, packed in zip(ids, found, strict=True)]
+        return [await self._unpack(one, packed) for one, packed in zip(ids, found, strict=True)]
 
     async def reservation_ids_of(self, user: str) -> list[ReservationId]:
         async with self._read() as pipeline:
             for shard in ALL_SHARDS:
-                pipeline.hget(shard.index, user)
+                pipeline.hget(shard.users, user)
             found = await pipeline.execute()
-        return [_id(text) for ids in found if ids for text in ids.split(b" ")]
+        return [
+            ReservationId(campaign, digest)
+            for packed in found
+            if packed
+            for campaign, own in ormsgpack.unpackb(packed).items()
+            for digest in own[0].split()
+        ]
 
     async def standing(self, campaign: str, counters: Sequence[str]) -> Standing:
         keys = campaign_keys(campaign)
+        users = sorted({_user_of(counter) for counter in counters} - {""})
         async with self._read(transaction=True) as pipeline:
             pipeline.hmget(keys.used, list(counters))
             pipeline.hmget(keys.caps, list(counters))
             pipeline.hgetall(keys.tally)
-            used, caps, tally = await pipeline.execute()
-        levels = (Level(int(n or 0), int(cap or 0)) for n, cap in zip(used, caps, strict=True))
+            for user in users:
+                pipeline.hget(keys.shard.users, user)
+            used, caps, tally, *packed = await pipeline.execute()
+        own: dict[str, int] = {}
+        for user, found in zip(users, packed, strict=True):
+            own |= _own_counters(campaign, user, found)
+        levels = (
+            Level(int(n or own.get(name, 0)), int(cap or 0))
+            for name, n, cap in zip(counters, used, caps, strict=True)
+        )
         return Standing(tuple(levels), _counts(tally))
 
     async def due(self, limit: int) -> list[ReservationId]:
@@ -169,35 +210,68 @@ class RedisStore:
         async with self._read() as pipeline:
             for shard in ALL_SHARDS:
                 pipeline.zrangebyscore(shard.deadlines, "-inf", now_ms, start=0, num=limit)
+                pipeline.smembers(shard.hold_times)
             found = await pipeline.execute()
-        return [_id(text) for ids in found for text in ids]
+        due = [_id(text) for ids in found[::2] for text in ids]
+        for shard, hold_times in zip(ALL_SHARDS, found[1::2], strict=True):
+            for hold_ms in sorted(map(int, hold_times)):
+                due += await self._due_of_holds(shard, hold_ms, now_ms, limit)
+        return due
+
+    async def _due_of_holds(
+        self, shard: ShardKeys, hold_ms: int, now_ms: int, limit: int
+    ) -> list[ReservationId]:
+        """Those that nothing has happened to in all the time that they were held. Forgets the others."""
+        stream, until, due = shard.holds(hold_ms), now_ms - hold_ms, []
+        for entry_id, fields in await self._pipe.call("XRANGE", stream, "-", until, "COUNT", limit):
+            ((name, digest_list),) = fields.items()
+            campaign, digests = name.decode(), digest_list.decode().split()
+            packed = await self._pipe.call("HMGET", campaign_keys(campaign).reservations, *digests)
+            records = [unpack_record(one) if one else None for one in packed]
+            short = [
+                (digest, record)
+                for digest, record in zip(digests, records, strict=True)
+                if isinstance(record, ShortRecord)
+            ]
+            if not short:
+                await self._pipe.call("XDEL", stream, entry_id)
+            due += [
+                ReservationId(campaign, digest)
+                for digest, record in short
+                if record.created_at + hold_ms <= now_ms
+            ]
+            if len(due) >= limit:
+                break
+        return due[:limit]
 
     async def snapshot(self, campaign: str) -> Snapshot | None:
-        keys = campaign_keys(campaign)
-        async with self._read(transaction=True) as pipeline:
-            pipeline.exists(keys.campaign)
-            pipeline.hgetall(keys.used)
-            pipeline.hgetall(keys.caps)
-            pipeline.hgetall(keys.tally)
-            pipeline.hgetall(keys.reservations)
-            pipeline.xrange(keys.shard.outbox)
-            pipeline.zrange(keys.ranking, 0, -1, withscores=True)
-            there, used, caps, tally, packed, events, ranking = await pipeline.execute()
-        if not there:
+        found = await self._pipe.run(self._snapshot, campaign_keys(campaign).for_snapshot, ())
+        if not found:
             return None
-        reservations = _reservations(campaign, packed)
-        unsettled = frozenset(fields[b"id"].decode() for _, fields in events)
-        ranked = {f"{RANKED}{user.decode()}": int(score) for user, score in ranking}
-        return Snapshot(_counts(used) | ranked, _counts(caps), _counts(tally), reservations, unsettled)
+        used, caps, tally, reservations, terms, users, events, ranking = found
+        for name, packed in _pairs(terms):
+            self._known_terms[campaign, name.decode()] = _KnownTerms(packed)
+        levels = _counts(dict(_pairs(used)))
+        levels |= {f"{RANKED}{user.decode()}": int(float(score)) for user, score in _pairs(ranking)}
+        for user, packed in _pairs(users):
+            levels |= _own_counters(campaign, user.decode(), packed)
+        return Snapshot(
+            levels,
+            _counts(dict(_pairs(caps))),
+            _counts(dict(_pairs(tally))),
+            await self._unpack_all(campaign, _pairs(reservations)),
+            frozenset(one for _, fields in events for one in ids_of_entry(dict(_pairs(fields)))),
+        )
 
     async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
         keys = campaign_keys(campaign)
         next_cursor, some = await self._pipe.call("HSCAN", keys.reservations, cursor, "COUNT", _SCAN_COUNT)
-        return int(next_cursor), _reservations(campaign, some)
+        return int(next_cursor), await self._unpack_all(campaign, some.items())
 
-    async def take_place(self, move: Move, details: bytes) -> Placed:
-        keys = offer_keys(move.id.campaign, move.sku).for_place
-        outcome, now_ms, position = await self._pipe.run(self._place, keys, place_arguments(move, details))
+    async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
+        keys = offer_keys(terms.campaign, terms.sku).for_place
+        args = place_arguments(terms, user, details)
+        outcome, now_ms, position = await self._pipe.run(self._place, keys, args)
         found = outcome.decode()
         return Placed(PlaceOutcome(found) if found in set(PlaceOutcome) else Outcome(found), now_ms, position)
 
@@ -270,9 +344,70 @@ class RedisStore:
     def _read(self, *, transaction: bool = False) -> _Reading:
         return _Reading(self._client, transaction)
 
-    @staticmethod
-    def _unpack(reservation_id: ReservationId, packed: bytes | None) -> Reservation | None:
-        return Reservation.of(reservation_id, Record.unpack(packed)) if packed else None
+    async def _unpack(self, reservation_id: ReservationId, packed: bytes | None) -> Reservation | None:
+        if not packed:
+            return None
+        record = unpack_record(packed)
+        if isinstance(record, Record):
+            return Reservation.of(reservation_id, record)
+        known = await self._terms(reservation_id.campaign, record.terms)
+        return known.reservation(reservation_id, record.user, record.created_at)
+
+    async def _unpack_all(self, campaign: str, packed: Iterable[tuple[bytes, bytes]]) -> list[Reservation]:
+        """From digest, packed record."""
+        found = [
+            await self._unpack(ReservationId(campaign, digest.decode()), record) for digest, record in packed
+        ]
+        return [one for one in found if one is not None]
+
+    async def _terms(self, campaign: str, name: str) -> _KnownTerms:
+        """The terms that a campaign keeps under this name. They never change."""
+        known = self._known_terms.get((campaign, name))
+        if known is None:
+            packed = await self._pipe.call("HGET", campaign_keys(campaign).terms, name)
+            known = self._keep(campaign, name, packed)
+        return known
+
+    def _know(self, terms: Terms) -> _KnownTerms:
+        packed = made_on(terms).pack()
+        name = terms_name(packed)
+        return self._known_terms.get((terms.campaign, name)) or self._keep(terms.campaign, name, packed)
+
+    def _keep(self, campaign: str, name: str, packed: bytes) -> _KnownTerms:
+        if len(self._known_terms) >= _KNOWN_TERMS_MAX:
+            self._known_terms.clear()
+        known = self._known_terms[campaign, name] = _KnownTerms(packed)
+        return known
+
+
+class _KnownTerms:
+    """Terms that reservations were made on."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._made_on = MadeOn.unpack(packed)
+        self._facts = Facts.unpack(self._made_on.facts)
+
+    def reservation(self, reservation_id: ReservationId, user: str, created_at_ms: int) -> Reservation:
+        """One that nothing has happened to since it was made."""
+        return Reservation.of(reservation_id, self._made_on.record(user, created_at_ms), self._facts)
+
+
+class _Asked:
+    """Who waits for the answer to an asking."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[tuple[Outcome, int, bytes | None]] = loop.create_future()
+
+    def answered(self, outcome: Outcome, now_ms: int, record: bytes | None) -> None:
+        if not self.answer.done():  # its request was cancelled meanwhile
+            self.answer.set_result((outcome, now_ms, record))
+
+    def failed(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self.answer.cancel()
+        elif not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class _Reading:
@@ -290,12 +425,16 @@ class _Reading:
             raise StoreUnavailable(str(error)) from error
 
 
-def _reservations(campaign: str, packed: Mapping[bytes, bytes]) -> list[Reservation]:
-    """From digest -> packed record."""
-    return [
-        Reservation.of(ReservationId(campaign, digest.decode()), Record.unpack(record))
-        for digest, record in packed.items()
-    ]
+def _user_of(counter: str) -> str:
+    """Whose own this counter is; nobody's if it is shared or ranked."""
+    name, at, user = counter.partition("@")
+    return user if at and not name.startswith("#") else ""
+
+
+def _own_counters(campaign: str, user: str, packed: bytes | None) -> dict[str, int]:
+    """A user's own counters in this campaign, from what the shard keeps of them."""
+    own = ormsgpack.unpackb(packed).get(campaign, ()) if packed else ()
+    return {f"{name}{user}": n for name, n in zip(own[1::2], own[2::2], strict=True)}
 
 
 def _pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:
@@ -320,8 +459,7 @@ def move_arguments(move: Move) -> list[Any]:
         move.id.campaign,
         move.id.digest,
         move.version,
-        move.fingerprint,
-        *_campaign_arguments(move),
+        *gate_arguments(move.revision, move.gate),
         int(move.heeds_status),
         move.user,
         move.sku,
@@ -333,41 +471,19 @@ def move_arguments(move: Move) -> list[Any]:
         move.event,
         move.data,
         move.queued,
-        int(move.serves),
-        *_claim_arguments(move),
+        *claim_arguments(move.claims),
     ]
 
 
-def place_arguments(move: Move, details: bytes) -> list[Any]:
+def place_arguments(terms: Terms, user: str, details: bytes) -> list[Any]:
     """ARGV of place.lua."""
     return [
-        move.id.campaign,
-        *_campaign_arguments(move),
-        move.sku,
-        move.user,
-        move.quantity,
+        terms.campaign,
+        *gate_arguments(terms.revision, terms.gate, terms.first_refusal, terms.last_refusal),
+        terms.sku,
+        user,
+        terms.quantity,
         details,
-        move.queued,
-        *_claim_arguments(move),
+        terms.queued,
+        *claim_arguments(terms.claims),
     ]
-
-
-def _campaign_arguments(move: Move) -> list[Any]:
-    """What lua/include/campaign.lua reads."""
-    gate = move.gate
-    return [
-        move.revision,
-        gate.opens_at_ms,
-        gate.before,
-        gate.closes_at_ms,
-        gate.after,
-        move.first_refusal,
-        move.last_refusal,
-    ]
-
-
-def _claim_arguments(move: Move) -> list[Any]:
-    args: list[Any] = []
-    for claim in move.claims:
-        args += (claim.counter, claim.n, "" if claim.cap is None else claim.cap, claim.refusal)
-    return args

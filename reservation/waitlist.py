@@ -16,6 +16,7 @@ from reservation.campaign import Campaign, stock_counter
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.desk import ATTEMPTS_MAX, Desk, Request, no_campaign, refusal_of
+from reservation.ids import digest_of
 from reservation.kernel import Place, Store
 from reservation.outcomes import Contended, Outcome, PlaceOutcome, Refusal, StoreUnavailable
 from reservation.steps import Event
@@ -54,9 +55,9 @@ class Waitlist:
                 return no_campaign(campaign_id)
             if campaign.document.waitlist is False:
                 return Refusal(Outcome.WRONG_STATE, "This campaign has no waitlist.")
-            move, why = await self._desk.first_move(campaign, user, tier, "", request)
+            terms, why = await self._desk.terms(campaign, user, tier, request)
             details = orjson.dumps({"tier": tier, "order_id": request.order_id})
-            outcome, now_ms, position = await self._store.take_place(move, details)
+            outcome, now_ms, position = await self._store.take_place(terms, user, details)
             self._clock.hear(now_ms)
             if outcome is PlaceOutcome.PLACED:
                 return Waiting(request.sku, request.quantity, position)
@@ -114,12 +115,11 @@ class Waitlist:
     async def _offer(self, campaign: Campaign, sku: str, place: Place) -> Outcome:
         details = orjson.loads(place.details)
         request = Request(sku, place.quantity, details["order_id"])
+        terms, _ = await self._desk.terms(campaign, place.user, details["tier"], request)
+        terms = replace(terms, event=Event.OFFERED, hold_ms=campaign.waitlist_hold_ms, serves=True)
         # Any id will do: a place is served once, so nothing is made twice.
-        move, _ = await self._desk.first_move(
-            campaign, place.user, details["tier"], uuid.uuid4().hex, request
-        )
-        move = replace(move, event=Event.OFFERED, hold_ms=campaign.waitlist_hold_ms, serves=True)
-        outcome, now_ms, _ = await self._store.move(move)
+        digest = digest_of(campaign.id, place.user, uuid.uuid4().hex)
+        outcome, now_ms, _ = await self._store.reserve(terms, digest, place.user)
         self._clock.hear(now_ms)
         if outcome is Outcome.STALE:
             await self._catalog.load(campaign.id)

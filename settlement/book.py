@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from reservation.envelope import Envelope
 from reservation.ids import ReservationId
-from reservation.outbox import Envelope
 from reservation.outcomes import Fault
-from settlement.projection import Rows, columns
+from settlement.projection import Rows
 from settlement.statements import statement
 
 _CONNECT_SECONDS_MAX = 5.0
@@ -97,8 +97,8 @@ class Book:
         steps = (
             ("settle_campaigns", rows.campaigns),
             ("settle_main_orders", rows.main_orders),
-            ("settle_events", rows.events),
-            ("settle_orders", rows.orders),
+            ("settle_events", rows.reservations),
+            ("settle_orders", rows.reservations),
             ("settle_payments", rows.payments),
             ("settle_refunds", rows.refunds),
             ("settle_notifications", rows.notifications),
@@ -111,7 +111,7 @@ class Book:
             ):
                 for name, found in steps:
                     if found:
-                        await connection.execute(statement(name), columns(found))
+                        await connection.execute(statement(name), {"rows": f"[{','.join(found)}]"})
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise BookRefused(str(error)) from error
         except (psycopg.Error, PoolTimeout, OSError) as error:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 from redis.asyncio import Redis
 
+from reservation.envelope import Envelope, events_in
 from reservation.keys import ALL_SHARDS, shard_keys, shard_of
-from reservation.outbox import Envelope
 
 
 class DeadLetter(NamedTuple):
@@ -56,6 +56,7 @@ class StoreDeadLetters:
             for entry_id, fields in await self._oldest(shard.dead, limit - replayed):
                 async with self._client.pipeline(transaction=True) as pipeline:
                     pipeline.xadd(shard.outbox, {"envelope": fields[b"envelope"]})
+                    pipeline.incrby(shard.unsettled, events_in(orjson.loads(fields[b"envelope"])))
                     pipeline.xdel(shard.dead, entry_id)
                     await pipeline.execute()
                 replayed += 1

@@ -1,5 +1,7 @@
 """What settlement tells Prometheus."""
 
+from bisect import bisect_left
+
 from prometheus_client import Counter, Histogram
 
 SETTLEMENT_LAG = Histogram(
@@ -31,3 +33,10 @@ NOTIFICATIONS = Counter(
     "Attempts to send the merchant a notification, by what became of them.",
     ["type", "outcome"],
 )
+
+
+def observe(histogram: Histogram, value: float, times: int) -> None:
+    """The same value, as often as that, at the price of once."""
+    # The library has no such call; its own `observe` adds one to the same two.
+    histogram._sum.inc(value * times)
+    histogram._buckets[bisect_left(histogram._upper_bounds, value)].inc(times)

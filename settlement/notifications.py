@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from reservation.campaign import rfc3339
+from reservation.envelope import Envelope
 from reservation.ids import Stage
 from reservation.kinds import KINDS
-from reservation.outbox import Envelope
 from reservation.record import Reservation
 from reservation.steps import Event, due
 

@@ -3,20 +3,20 @@ the newest version wins, whatever the order in which events come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from reservation.envelope import Envelope
 from reservation.ids import ReservationId
 from reservation.main_order import MainOrder
-from reservation.outbox import Envelope
-from reservation.record import PaymentStatus, Record, Reservation
+from reservation.record import MadeOn, PaymentStatus, Record, Reservation
 from settlement.notifications import NOTIFIED, notification_body, notification_id
 
-Columns = dict[str, list[Any]]
-"""Parameters of a statement that unnests them: column name -> one value a row."""
+_NOT_AN_EVENT = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class Malformed(Exception):
@@ -24,63 +24,91 @@ class Malformed(Exception):
 
 
 class Rows:
-    """The rows that a batch of events makes, each statement's columns side by side."""
+    """What a batch of events writes: by statement, its rows, each a JSON object.
+
+    A statement takes its rows as one JSON array: neither we nor the driver write out each value, and
+    what those who were made together have in common is sent once.
+    """
 
     def __init__(self, envelopes: Iterable[Envelope]) -> None:
-        self.campaigns: list[dict[str, Any]] = []
-        self.main_orders: list[dict[str, Any]] = []
-        self.events: list[dict[str, Any]] = []
-        self.orders: list[dict[str, Any]] = []
-        self.payments: list[dict[str, Any]] = []
-        self.refunds: list[dict[str, Any]] = []
-        self.notifications: list[dict[str, Any]] = []
-        newest: dict[str, tuple[Reservation, Envelope]] = {}
-        tiers: dict[str, str] = {}
+        self.campaigns: list[str] = []
+        self.main_orders: list[str] = []
+        self.reservations: list[str] = []
+        self.payments: list[str] = []
+        self.refunds: list[str] = []
+        self.notifications: list[str] = []
         for envelope in envelopes:
             try:
-                if envelope["type"] == "main_order_changed":
-                    self.main_orders.append(_main_order(envelope))
-                    continue
-                if "record" not in envelope:
-                    self.campaigns.append(_campaign(envelope))
-                    continue
-                reservation = _reservation(envelope)
-                self.events.append(_event(reservation, envelope))
-                if envelope["type"] in NOTIFIED:
-                    self.notifications.append(_notification(reservation, envelope))
-                tier = envelope["data"].get("tier")
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                self._take(envelope)
+            except _NOT_AN_EVENT as error:
                 raise Malformed(f"{type(error).__name__}: {error}") from error
-            name = envelope["id"]
-            if tier is not None:
-                tiers[name] = tier
-            if name not in newest or newest[name][0].version < reservation.version:
-                newest[name] = (reservation, envelope)
-        # In the order of their ids, so that two workers never wait for each other's rows in a circle.
-        for name in sorted(newest):
-            reservation, _ = newest[name]
-            self.orders.append(_order(reservation, tiers.get(name)))
-            self.payments += _payments(reservation)
-            self.refunds += _refunds(reservation)
-        self.events.sort(key=lambda row: (row["id"], row["version"]))
-        self.notifications.sort(key=lambda row: row["notification"])
+
+    def _take(self, envelope: Envelope) -> None:
+        if envelope["type"] == "main_order_changed":
+            self.main_orders.append(_json(_main_order(envelope)))
+        elif "who" in envelope:
+            self._take_reservations(_made(envelope), envelope)
+        elif "record" in envelope:
+            self._take_reservations(_moved(envelope), envelope)
+        else:
+            self.campaigns.append(_json(_campaign(envelope)))
+
+    def _take_reservations(self, found: _Reservations, envelope: Envelope) -> None:
+        self.reservations.append(_json(_order(found, envelope)))
+        facts, notified = found.like.facts, envelope["type"] in NOTIFIED
+        if not (facts.payments or facts.refunds or notified):
+            return
+        for one in found.each():
+            self.payments += map(_json, _payments(one))
+            self.refunds += map(_json, _refunds(one))
+            if notified:
+                self.notifications.append(_json(_notification(one, envelope)))
 
 
-def columns(rows: list[dict[str, Any]]) -> Columns:
-    return {name: [row[name] for row in rows] for name in rows[0]}
+@dataclass(frozen=True, slots=True)
+class _Reservations:
+    """One, or many that differ in nothing but their ids and users."""
+
+    like: Reservation
+    """What they have in common is to be read off this one."""
+    ids: list[str]
+    users: list[str]
+
+    def each(self) -> Iterator[Reservation]:
+        for name, user in zip(self.ids, self.users, strict=True):
+            yield replace(self.like, id=_id(name), user=user)
+
+
+def _made(envelope: Envelope) -> _Reservations:
+    campaign, who = envelope["campaign"], envelope["who"]
+    ids, users = [f"{campaign}.{digest}" for digest in who[::2]], who[1::2]
+    if len(ids) != len(users) or not all(isinstance(user, str) for user in users):
+        raise ValueError("not who made reservations")
+    first, *_ = map(_id, ids)
+    record = MadeOn(**envelope["terms"]).record(users[0], envelope["at"])
+    return _Reservations(Reservation.of(first, record), ids, users)
+
+
+def _moved(envelope: Envelope) -> _Reservations:
+    record = Record(**envelope["record"])
+    claims = tuple((name, n) for name, n in record.claims)
+    reservation = Reservation.of(_id(envelope["id"]), record._replace(claims=claims))
+    return _Reservations(reservation, [envelope["id"]], [reservation.user])
+
+
+def _id(text: str) -> ReservationId:
+    found = ReservationId.parse(text)
+    if found is None:
+        raise ValueError(f"not a reservation id: {text!r}")
+    return found
+
+
+def _json(row: dict[str, Any]) -> str:
+    return orjson.dumps(row).decode()
 
 
 def _at(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def _reservation(envelope: Envelope) -> Reservation:
-    reservation_id = ReservationId.parse(envelope["id"])
-    if reservation_id is None:
-        raise ValueError(f"not a reservation id: {envelope['id']!r}")
-    record = Record(**envelope["record"])
-    claims = tuple((name, n) for name, n in record.claims)
-    return Reservation.of(reservation_id, record._replace(claims=claims))
 
 
 def _campaign(envelope: Envelope) -> dict[str, Any]:
@@ -88,7 +116,7 @@ def _campaign(envelope: Envelope) -> dict[str, Any]:
         "id": envelope["id"],
         "revision": envelope["revision"],
         "status": envelope["status"],
-        "document": orjson.dumps(envelope["document"]).decode(),
+        "document": envelope["document"],
         "at": _at(envelope["at"]),
     }
 
@@ -99,22 +127,10 @@ def _main_order(envelope: Envelope) -> dict[str, Any]:
         "id": order.id,
         "user": order.user,
         "state": order.state,
-        "lines": orjson.dumps([line._asdict() for line in order.lines]).decode(),
+        "lines": [line._asdict() for line in order.lines],
         "paid_at": _at(order.paid_at_ms) if order.user is not None else None,
         "version": order.version,
         "at": _at(envelope["at"]),
-    }
-
-
-def _event(reservation: Reservation, envelope: Envelope) -> dict[str, Any]:
-    # With the state it led to: an order's history reads without its rows.
-    data = {**envelope["data"], "state": reservation.state, "quantity": reservation.quantity}
-    return {
-        "id": str(reservation.id),
-        "version": reservation.version,
-        "type": envelope["type"],
-        "data": orjson.dumps(data).decode(),
-        "at": _at(reservation.updated_at_ms),
     }
 
 
@@ -125,32 +141,36 @@ def _notification(reservation: Reservation, envelope: Envelope) -> dict[str, Any
         "campaign": reservation.id.campaign,
         "user": reservation.user,
         "type": envelope["type"],
-        "body": notification_body(reservation, envelope).decode(),
+        "body": orjson.Fragment(notification_body(reservation, envelope)),
     }
 
 
-def _order(reservation: Reservation, tier: str | None) -> dict[str, Any]:
-    facts = reservation.facts
+def _order(found: _Reservations, envelope: Envelope) -> dict[str, Any]:
+    like, facts = found.like, found.like.facts
     paid = [p.amount for p in facts.payments.values() if p.status is PaymentStatus.SUCCEEDED]
+    data = envelope["data"]
     return {
-        "id": str(reservation.id),
-        "campaign": reservation.id.campaign,
+        "id": found.ids,
+        "user": found.users,
+        "campaign": like.id.campaign,
         "kind": facts.kind,
-        "sku": reservation.sku,
-        "user": reservation.user,
-        "quantity": reservation.quantity,
-        "state": reservation.state,
-        "version": reservation.version,
+        "sku": like.sku,
+        "quantity": like.quantity,
+        "state": like.state,
+        "version": like.version,
         "currency": facts.price.currency,
         "total": facts.price.total,
         "paid": sum(paid),
         "refunded": sum(refund.amount for refund in facts.refunds.values()),
         "main_order": facts.order_id,
-        "tier": tier,
-        "lines": orjson.dumps(reservation.lines).decode(),
-        "price": orjson.dumps(facts.price.to_json()).decode(),
-        "created_at": _at(reservation.created_at_ms),
-        "updated_at": _at(reservation.updated_at_ms),
+        "tier": data.get("tier"),
+        "lines": like.lines,
+        "price": facts.price.to_json(),
+        "created_at": _at(like.created_at_ms),
+        "updated_at": _at(like.updated_at_ms),
+        "type": envelope["type"],
+        # With the state it led to: an order's history reads without its rows.
+        "data": {**data, "state": like.state, "quantity": like.quantity},
     }
 
 

@@ -1,22 +1,21 @@
 """RabbitMQ: a quorum queue of events, and one of dead letters.
 
-A message carries up to MESSAGE_EVENTS_MAX events as a JSON array: the broker's confirm, like the
-database's commit, is paid once a batch.
+A message carries envelopes as a JSON array, as many as go into MESSAGE_BYTES_MAX: the broker's confirm,
+like the database's commit, is paid once a batch.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 import aio_pika
 import orjson
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
 
-from reservation.outbox import Envelope
+from reservation.envelope import Envelope, events_in, halves, singly
 from reservation.outcomes import Fault
 from settlement.dead_letters import DeadLetter, DeadLetters
 from settlement.metrics import DEAD_LETTERS
@@ -26,8 +25,11 @@ EVENTS = "doorbuster.events"
 DEAD = "doorbuster.dead"
 DELIVERIES_MAX = 10
 """A message that so many workers took and none settled kills workers: it is set aside."""
-MESSAGE_EVENTS_MAX = 100
+MESSAGE_BYTES_MAX = 64 * 1024
+"""Some 1,500 reservations that were made together, or 100 events of another sort."""
 PREFETCH_MESSAGES = 50
+BATCH_EVENTS_MAX = 5_000
+"""In one transaction. A message that begins below it is taken whole. More would not be cheaper."""
 CONNECT_SECONDS_MAX = 10
 CONFIRM_SECONDS_MAX = 30
 _log = structlog.get_logger(__name__)
@@ -99,9 +101,12 @@ class Broker:
     async def publish(
         self, queue: str, envelopes: Sequence[Envelope], headers: dict[str, str] | None = None
     ) -> None:
-        """One message; the broker has it on a majority of its nodes when this returns."""
+        """As many messages as it takes; the broker has them on a majority of its nodes when this returns."""
+        await asyncio.gather(*(self._publish(queue, body, headers) for body in encode(envelopes)))
+
+    async def _publish(self, queue: str, body: bytes, headers: dict[str, str] | None) -> None:
         message = aio_pika.Message(
-            orjson.dumps(envelopes),
+            body,
             content_type="application/json",
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             headers=dict(headers or {}),
@@ -117,6 +122,30 @@ class Broker:
                 raise BrokerUnavailable(f"{queue} was gone: {error}") from error
         except AWAY as error:  # also while declaring
             raise BrokerUnavailable(str(error)) from error
+
+
+def encode(envelopes: Sequence[Envelope]) -> Iterator[bytes]:
+    """Messages with all of these in their order; those made together are parted where they are too many."""
+    parts: list[bytes] = []
+    size = 0
+    for part in (part for envelope in envelopes for part in _parts(envelope)):
+        if parts and size + len(part) > MESSAGE_BYTES_MAX:
+            yield b"[%b]" % b",".join(parts)
+            parts, size = [], 0
+        parts.append(part)
+        size += len(part) + 1
+    if parts:
+        yield b"[%b]" % b",".join(parts)
+
+
+def _parts(envelope: Envelope) -> Iterator[bytes]:
+    packed = orjson.dumps(envelope)
+    smaller = halves([envelope]) if len(packed) > MESSAGE_BYTES_MAX else None
+    if smaller is None:
+        yield packed
+    else:
+        for (half,) in smaller:
+            yield from _parts(half)
 
 
 class RabbitDeadLetters:
@@ -155,7 +184,7 @@ class RabbitDeadLetters:
 def _letters(message: AbstractIncomingMessage) -> list[DeadLetter]:
     reason = str(message.headers.get("reason") or "delivered too often without being settled")
     try:
-        return [DeadLetter(envelope, reason) for envelope in decode(message.body)]
+        return [DeadLetter(one, reason) for envelope in decode(message.body) for one in singly(envelope)]
     except ValueError:
         return [DeadLetter({"type": "unreadable", "id": "", "raw": repr(message.body)}, "not an event")]
 
@@ -201,17 +230,22 @@ class RabbitSource:
 
     async def batches(self) -> AsyncIterator[Batch]:
         while True:
-            messages = [await self._arrived.get()]
-            while not self._arrived.empty() and len(messages) < PREFETCH_MESSAGES:
-                messages.append(self._arrived.get_nowait())
+            message = await self._arrived.get()
             readable: list[AbstractIncomingMessage] = []
-            envelopes: list[Any] = []
-            for message in messages:
+            envelopes: list[Envelope] = []
+            events = 0
+            while True:
                 try:
-                    envelopes += decode(message.body)
-                    readable.append(message)
+                    found = decode(message.body)
                 except ValueError:
                     await message.reject(requeue=False)
                     DEAD_LETTERS.inc()
+                else:
+                    readable.append(message)
+                    envelopes += found
+                    events += sum(map(events_in, found))
+                if self._arrived.empty() or events >= BATCH_EVENTS_MAX:
+                    break
+                message = self._arrived.get_nowait()
             if readable:
                 yield RabbitBatch(readable, envelopes)

@@ -6,15 +6,15 @@ leaves it there, and another sends it a second time, which the book does not min
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import structlog
 
+from reservation.envelope import events_in
 from reservation.outbox import Entry, Outbox
 from reservation.outcomes import StoreUnavailable
 from settlement.metrics import RELAY_FAILURES, RELAYED_EVENTS
-from settlement.rabbit import EVENTS, MESSAGE_EVENTS_MAX, Broker, BrokerUnavailable
+from settlement.rabbit import EVENTS, Broker, BrokerUnavailable
 from settlement.retry import patiently
 
 _log = structlog.get_logger(__name__)
@@ -39,17 +39,12 @@ class Relay:
 
     async def relay(self, entries: Sequence[Entry]) -> None:
         """Publish, wait for the confirms, and only then forget."""
-
-        async def publish() -> None:
-            parts = range(0, len(entries), MESSAGE_EVENTS_MAX)
-            await asyncio.gather(*(self._publish(entries[i : i + MESSAGE_EVENTS_MAX]) for i in parts))
-
-        await patiently(publish, BrokerUnavailable, on_failure=RELAY_FAILURES.inc)
+        envelopes = [entry.envelope for entry in entries]
+        await patiently(
+            lambda: self._broker.publish(EVENTS, envelopes), BrokerUnavailable, on_failure=RELAY_FAILURES.inc
+        )
         await patiently(lambda: self._outbox.done(entries), StoreUnavailable)
-        RELAYED_EVENTS.inc(len(entries))
-
-    async def _publish(self, entries: Sequence[Entry]) -> None:
-        await self._broker.publish(EVENTS, [entry.envelope for entry in entries])
+        RELAYED_EVENTS.inc(sum(map(events_in, envelopes)))
 
     async def close(self) -> None:
         await self._outbox.close()

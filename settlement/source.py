@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from reservation.outbox import Entry, Envelope, Outbox
+from reservation.envelope import Envelope
+from reservation.outbox import Entry, Outbox
 from reservation.outcomes import StoreUnavailable
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
 from settlement.retry import patiently

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
-from reservation.outbox import Envelope
+from reservation.envelope import Envelope, events_in, halves, singly
 from reservation.outcomes import Fault
 from reservation.steps import Event
 from settlement.book import Book, BookRefused, BookUnavailable
@@ -18,6 +19,7 @@ from settlement.metrics import (
     SETTLE_FAILURES,
     SETTLED_EVENTS,
     SETTLEMENT_LAG,
+    observe,
 )
 from settlement.projection import Malformed
 from settlement.retry import patiently
@@ -53,26 +55,30 @@ class Worker:
                 on_failure=SETTLE_FAILURES.labels("book_unavailable").inc,
             )
         except (BookRefused, Malformed) as refused:
-            if len(envelopes) > 1:  # one of them is bad: find it, and let the others through
-                half = len(envelopes) // 2
-                await self.settle(envelopes[:half])
-                await self.settle(envelopes[half:])
-                return
-            await self._set_aside(envelopes[0], str(refused))
+            parts = halves(envelopes)
+            if parts is None:
+                await self._set_aside(envelopes[0], str(refused))
+            else:  # one of them is bad: find it, and let the others through
+                for part in parts:
+                    await self.settle(part)
             return
         _count(envelopes)
 
     async def _set_aside(self, envelope: Envelope, reason: str) -> None:
-        _log.error("dead_letter", id=envelope.get("id"), type=envelope.get("type"), reason=reason)
-        await patiently(lambda: self._source.dead_letters.put(envelope, reason), Fault)
-        DEAD_LETTERS.inc()
+        for letter in singly(envelope):
+            _log.error("dead_letter", id=letter.get("id"), type=letter.get("type"), reason=reason)
+            await patiently(partial(self._source.dead_letters.put, letter, reason), Fault)
+            DEAD_LETTERS.inc()
 
 
 def _count(envelopes: Sequence[Envelope]) -> None:
     now_ms = time.time() * 1000
-    SETTLE_BATCH.observe(len(envelopes))
-    for event, count in Counter(str(envelope["type"]) for envelope in envelopes).items():
-        SETTLED_EVENTS.labels(event).inc(count)
+    events = Counter[str]()
     for envelope in envelopes:
+        events[str(envelope["type"])] += events_in(envelope)
         if envelope["type"] == Event.RESERVED:
-            SETTLEMENT_LAG.observe(max(0.0, (now_ms - envelope["record"]["created_at"]) / 1000))
+            made_ms = envelope["at"] if "who" in envelope else envelope["record"]["created_at"]
+            observe(SETTLEMENT_LAG, max(0.0, (now_ms - made_ms) / 1000), events_in(envelope))
+    SETTLE_BATCH.observe(events.total())
+    for event, count in events.items():
+        SETTLED_EVENTS.labels(event).inc(count)

@@ -4,7 +4,7 @@
 --   on top of a revision that the caller has not seen. A cap never falls below what is held
 --   and sold.
 --
--- KEYS: campaign used caps campaigns changes outbox
+-- KEYS: campaign used caps campaigns changes outbox unsettled
 -- ARGV: campaign revision status document ends_at caps...
 --   revision  the revision this change was decided on; 0 makes a new campaign
 --   status    running, paused or closed
@@ -38,6 +38,7 @@ for i = 6, #ARGV, 2 do
 end
 -- The shard's running number of changes lets every gateway ask for just what it has not seen.
 redis.call('ZADD', KEYS[4], redis.call('INCR', KEYS[5]), campaign)
+redis.call('INCRBY', KEYS[7], 1)
 redis.call('XADD', KEYS[6], '*', 'type', 'campaign_changed', 'id', campaign, 'revision', revision,
   'status', status, 'document', document, 'at', now)
 return { 'configured', now, revision, '' }

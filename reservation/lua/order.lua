@@ -3,7 +3,7 @@
 -- Guarantee: the order changes on one version of it, together with its event. Orders with work
 --   left to do are found again until that is done.
 --
--- KEYS: order unfinished outbox
+-- KEYS: order unfinished outbox unsettled
 -- ARGV: order version body unfinished event keep_ms
 --   version     the version this change was decided on; 0 makes a new order
 --   unfinished  1 while what follows from the change has not been done everywhere, 0 once it
@@ -29,6 +29,7 @@ elseif ARGV[4] == '0' then
   redis.call('SREM', KEYS[2], ARGV[1])
 end
 if ARGV[5] == '1' then
+  redis.call('INCRBY', KEYS[4], 1)
   redis.call('XADD', KEYS[3], '*', 'type', 'main_order_changed', 'id', ARGV[1], 'version', version,
     'body', ARGV[3], 'at', now)
 end

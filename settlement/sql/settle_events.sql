@@ -1,5 +1,8 @@
 -- Write down what happened. An event that is there already came twice.
 INSERT INTO order_events (reservation_id, version, type, data, at)
-SELECT * FROM unnest(%(id)s::text[], %(version)s::bigint[], %(type)s::text[], %(data)s::jsonb[],
-                     %(at)s::timestamptz[])
+SELECT one.id, version, type, data, updated_at
+FROM jsonb_to_recordset(%(rows)s::jsonb)
+        AS found (id text[], version bigint, type text, data jsonb, updated_at timestamptz),
+    unnest(found.id) AS one (id)
+ORDER BY one.id, version
 ON CONFLICT DO NOTHING

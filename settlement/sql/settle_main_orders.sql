@@ -1,8 +1,8 @@
 -- Bring main orders up to the newest version seen.
 INSERT INTO main_orders AS m (order_id, user_id, state, lines, paid_at, version, updated_at)
-SELECT DISTINCT ON (1) * FROM unnest(%(id)s::text[], %(user)s::text[], %(state)s::text[], %(lines)s::jsonb[],
-    %(paid_at)s::timestamptz[], %(version)s::bigint[], %(at)s::timestamptz[])
-    AS found (id, user_id, state, lines, paid_at, version, at)
+SELECT DISTINCT ON (id) id, "user", state, lines, paid_at, version, at
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS found (id text, "user" text, state text, lines jsonb,
+    paid_at timestamptz, version bigint, at timestamptz)
 ORDER BY id, version DESC
 ON CONFLICT (order_id) DO UPDATE
 SET user_id = excluded.user_id, state = excluded.state, lines = excluded.lines,

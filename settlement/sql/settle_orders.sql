@@ -1,12 +1,17 @@
 -- Bring orders up to the newest version seen. Events may come late, twice or out of order, so an
 -- older one only fills in what just the first event carries: the tier.
+-- In the order of their ids, so that two workers never wait for each other's rows in a circle.
 INSERT INTO orders AS o (reservation_id, campaign, kind, sku, user_id, quantity, state, version,
     currency, total, paid, refunded, main_order_id, tier, lines, price, created_at, updated_at)
-SELECT * FROM unnest(%(id)s::text[], %(campaign)s::text[], %(kind)s::text[], %(sku)s::text[],
-    %(user)s::text[], %(quantity)s::bigint[], %(state)s::text[], %(version)s::bigint[],
-    %(currency)s::text[], %(total)s::bigint[], %(paid)s::bigint[], %(refunded)s::bigint[],
-    %(main_order)s::text[], %(tier)s::text[], %(lines)s::jsonb[], %(price)s::jsonb[],
-    %(created_at)s::timestamptz[], %(updated_at)s::timestamptz[])
+SELECT DISTINCT ON (one.id) one.id, campaign, kind, sku, one.user_id, quantity, state, version,
+    currency, total, paid, refunded, main_order, max(tier) OVER (PARTITION BY one.id), lines, price,
+    created_at, updated_at
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS found (id text[], "user" text[], campaign text, kind text,
+        sku text, quantity bigint, state text, version bigint, currency text, total bigint, paid bigint,
+        refunded bigint, main_order text, tier text, lines jsonb, price jsonb, created_at timestamptz,
+        updated_at timestamptz),
+    unnest(found.id, found."user") AS one (id, user_id)
+ORDER BY one.id, version DESC
 ON CONFLICT (reservation_id) DO UPDATE
 SET tier = coalesce(o.tier, excluded.tier),
     lines = CASE WHEN o.version < excluded.version THEN excluded.lines ELSE o.lines END,

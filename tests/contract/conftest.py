@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from reservation.kernel import Store
 from reservation.model import ModelStore
+from reservation.outbox import ids_of_entry
 from reservation.redis_store import RedisStore
 from tests.conftest import empty_redis
 
@@ -58,7 +59,8 @@ def _bench(client: Redis) -> Bench:
         found: list[tuple[Any, tuple[str, str]]] = []
         async for key in client.scan_iter(match="*:outbox"):
             for entry_id, fields in await client.xrange(key):
-                found.append((entry_id, (fields[b"type"].decode(), fields[b"id"].decode())))
+                kind = fields[b"type"].decode()
+                found += [(entry_id, (kind, one)) for one in ids_of_entry(fields)]
         return [event for _, event in found]
 
     return Bench(store, wait, events)

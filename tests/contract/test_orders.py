@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from reservation.ids import ReservationId
 from reservation.kernel import RANKED, UNCAPPED, Claim, Moved, optional
 from reservation.outcomes import GrantOutcome, Outcome
 from reservation.record import State
@@ -42,14 +43,14 @@ async def test_caps_are_granted_by_the_newest_word(bench: Bench) -> None:
     revision = await configure(bench)
     store, caps = bench.store, {"entitlement:o-1": 2}
     claim = (Claim("entitlement:o-1", 1, None, Outcome.NOT_ELIGIBLE),)
-    assert (await store.move(first("1", claims=claim))).outcome is Outcome.NOT_ELIGIBLE
+    assert (await store.reserve(*first("1", claims=claim))).outcome is Outcome.NOT_ELIGIBLE
     assert await store.grant(SALE, revision + 1, "o-1", 1, caps) is GrantOutcome.STALE
     assert await store.grant(SALE, revision, "o-1", 3, caps) is GrantOutcome.GRANTED
     assert await store.grant(SALE, revision, "o-1", 3, caps) is GrantOutcome.GRANTED
-    assert (await store.move(first("1", claims=claim))).outcome is Outcome.MOVED
+    assert (await store.reserve(*first("1", claims=claim))).outcome is Outcome.MOVED
     assert await store.grant(SALE, revision, "o-1", 4, {"entitlement:o-1": 0}) is GrantOutcome.GRANTED
     assert await store.grant(SALE, revision, "o-1", 3, caps) is GrantOutcome.OUTDATED
-    assert (await store.move(first("2", claims=claim))).outcome is Outcome.NOT_ELIGIBLE
+    assert (await store.reserve(*first("2", claims=claim))).outcome is Outcome.NOT_ELIGIBLE
     assert await store.grant("another", 1, "o-1", 9, caps) is GrantOutcome.STALE
 
 
@@ -58,7 +59,7 @@ def spent(amount: int) -> tuple[Claim, ...]:
 
 
 async def pay(bench: Bench, key: str, user: str, amount: int) -> Moved:
-    made = await bench.store.move(first(key, user, claims=()))
+    made = await bench.store.reserve(*first(key, user, claims=()))
     paid = await bench.store.move(then(made, State.CONFIRMED, claims=spent(amount)))
     assert paid.outcome is Outcome.MOVED
     return paid
@@ -94,7 +95,7 @@ async def test_what_is_beyond_exact_counting_is_left_out_and_refuses_nothing(ben
     await configure(bench)
     made = {}
     for key, amount in (("1", UNCAPPED), ("2", UNCAPPED - 1), ("3", 3), ("4", UNCAPPED)):
-        held = await bench.store.move(first(key, "ann", claims=()))
+        held = await bench.store.reserve(*first(key, "ann", claims=()))
         claims = (Claim(RANKED, amount, UNCAPPED, optional("spend")),)
         made[key] = await bench.store.move(then(held, State.CONFIRMED, claims=claims))
         assert made[key].outcome is Outcome.MOVED
@@ -125,12 +126,12 @@ async def test_from_its_end_on_a_ranking_stands_and_an_end_moved_away_lets_it_li
 
 async def test_a_scan_sees_every_reservation(bench: Bench) -> None:
     await configure(bench)
-    moves = [first(f"k{i}", f"u{i}", claims=()) for i in range(1200)]
-    await asyncio.gather(*map(bench.store.move, moves))
+    asked = [first(f"k{i}", f"u{i}", claims=()) for i in range(1200)]
+    await asyncio.gather(*(bench.store.reserve(*one) for one in asked))
     found, cursor = set(), 0
     while True:
         cursor, some = await bench.store.scan(SALE, cursor)
         found |= {one.id for one in some}
         if cursor == 0:
             break
-    assert found == {move.id for move in moves}
+    assert found == {ReservationId(SALE, digest) for _, digest, _ in asked}

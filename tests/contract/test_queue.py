@@ -12,19 +12,19 @@ from tests.contract.test_kernel import SALE, configure, first, quota, stock, the
 
 
 async def place(bench: Bench, user: str, n: int = 1, **changes: Any) -> tuple[str, int]:
-    found = await bench.store.take_place(first("", user, n, **changes), b'{"tier":null}')
+    found = await bench.store.take_place(first(n=n, **changes)[0], user, b'{"tier":null}')
     return str(found.outcome), found.position
 
 
 async def served(bench: Bench, user: str, n: int = 1, **changes: Any) -> Outcome:
-    moved = await bench.store.move(first(f"served-{user}", user, n, serves=True, **changes))
+    moved = await bench.store.reserve(*first(f"served-{user}", user, n, serves=True, **changes))
     return moved.outcome
 
 
 async def test_nobody_stands_in_line_for_what_can_be_had(bench: Bench) -> None:
     await configure(bench, phone=2)
     assert await place(bench, "ann", 2) == (Outcome.WRONG_STATE, 0)
-    await bench.store.move(first("1", "bob"))
+    await bench.store.reserve(*first("1", "bob"))
     assert await place(bench, "ann", 1) == (Outcome.WRONG_STATE, 0)
     assert await place(bench, "ann", 2) == (PlaceOutcome.PLACED, 1)
     assert await place(bench, "cat", 1) == (PlaceOutcome.PLACED, 2), "one stands in line behind another"
@@ -39,7 +39,7 @@ async def test_nobody_stands_in_line_for_what_can_be_had(bench: Bench) -> None:
 
 
 async def test_the_line_refuses_what_a_reservation_would_be_refused_for(bench: Bench) -> None:
-    no_campaign = await bench.store.take_place(first("", "ann"), b"")
+    no_campaign = await bench.store.take_place(first()[0], "ann", b"")
     assert no_campaign.outcome is Outcome.STORE_UNAVAILABLE
     revision = await configure(bench, phone=0)
     wrong: dict[str, Any] = {
@@ -65,7 +65,7 @@ async def test_the_line_refuses_what_a_reservation_would_be_refused_for(bench: B
 
 async def test_a_place_is_kept_moved_and_left(bench: Bench) -> None:
     revision = await configure(bench, phone=3)
-    await bench.store.move(first("1", "bob", 3))
+    await bench.store.reserve(*first("1", "bob", 3))
     assert await place(bench, "ann") == (PlaceOutcome.PLACED, 1)
     assert await place(bench, "cat") == (PlaceOutcome.PLACED, 2)
     assert await place(bench, "ann") == (PlaceOutcome.PLACED, 1)
@@ -83,35 +83,35 @@ async def test_a_place_is_kept_moved_and_left(bench: Bench) -> None:
 
 async def test_while_somebody_waits_nobody_else_gets_more(bench: Bench) -> None:
     await configure(bench, phone=3)
-    one, other = [await bench.store.move(first(key, "bob")) for key in "12"]
-    third = await bench.store.move(first("3", "dan"))
+    one, other = [await bench.store.reserve(*first(key, "bob")) for key in "12"]
+    third = await bench.store.reserve(*first("3", "dan"))
     assert await place(bench, "ann") == (PlaceOutcome.PLACED, 1)
     await bench.store.move(then(one, "cancelled", queued="stock/phone"))
-    assert (await bench.store.move(first("4", "eve"))).outcome is Outcome.SOLD_OUT
+    assert (await bench.store.reserve(*first("4", "eve"))).outcome is Outcome.SOLD_OUT
     more = then(other, "held", quantity=2, claims=(stock(2),), queued="stock/phone")
     assert (await bench.store.move(more)).outcome is Outcome.SOLD_OUT
     late = then(third, "confirmed", claims=(stock(1),), queued="stock/phone")
     assert (await bench.store.move(late)).outcome is Outcome.MOVED, "what is held already is kept"
     assert await served(bench, "ann") is Outcome.MOVED
     assert await bench.store.queues() == []
-    assert (await bench.store.move(first("5", "eve"))).outcome is Outcome.SOLD_OUT
+    assert (await bench.store.reserve(*first("5", "eve"))).outcome is Outcome.SOLD_OUT
 
 
 async def test_what_does_for_nobody_in_line_is_for_everybody(bench: Bench) -> None:
     """Or else who asks for very many would stop the sale."""
     revision = await configure(bench, phone=2)
-    await bench.store.move(first("1", "bob"))
+    await bench.store.reserve(*first("1", "bob"))
     assert await place(bench, "big", 100) == (PlaceOutcome.PLACED, 1)
-    assert (await bench.store.move(first("2", "eve"))).outcome is Outcome.MOVED
+    assert (await bench.store.reserve(*first("2", "eve"))).outcome is Outcome.MOVED
     revision = await configure(bench, revision, phone=3)
     assert await place(bench, "ann", 1) == (PlaceOutcome.PLACED, 2)
-    assert (await bench.store.move(first("3", "eve"))).outcome is Outcome.SOLD_OUT, "it would do for ann"
+    assert (await bench.store.reserve(*first("3", "eve"))).outcome is Outcome.SOLD_OUT, "it would do for ann"
     assert await served(bench, "ann") is Outcome.MOVED
 
 
 async def test_the_line_is_served_in_order(bench: Bench) -> None:
     revision = await configure(bench, phone=2)
-    await bench.store.move(first("1", "bob", 2))
+    await bench.store.reserve(*first("1", "bob", 2))
     for user, n in (("ann", 2), ("cat", 1), ("dan", 1)):
         await place(bench, user, n)
     assert await served(bench, "ann", 2) is Outcome.SOLD_OUT, "it is her turn, and there is nothing"
@@ -122,14 +122,14 @@ async def test_the_line_is_served_in_order(bench: Bench) -> None:
     await configure(bench, revision, phone=5)
     assert await served(bench, "dan") is Outcome.CONFLICT
     assert await served(bench, "ann", 2) is Outcome.MOVED
-    again = await bench.store.move(first("served-ann", "ann", 2, serves=True))
+    again = await bench.store.reserve(*first("served-ann", "ann", 2, serves=True))
     assert again.outcome is Outcome.REPLAYED, "a place is served once"
     assert [one.user for one in await bench.store.queue(SALE, "phone", 10)] == ["dan"]
 
 
 async def test_a_refused_service_keeps_the_place(bench: Bench) -> None:
     revision = await configure(bench, phone=1)
-    await bench.store.move(first("1", "bob"))
+    await bench.store.reserve(*first("1", "bob"))
     await place(bench, "ann")
     await configure(bench, revision, phone=2)
     full = (quota(1, 0), stock(1))
@@ -147,7 +147,7 @@ async def test_optional_claims_are_taken_together_or_left_out(bench: Bench) -> N
 
     claims = []
     for key, user in (("1", "ann"), ("2", "ann"), ("3", "bob"), ("4", "cat")):
-        moved = await bench.store.move(with_gift(key, user))
+        moved = await bench.store.reserve(*with_gift(key, user))
         assert moved.reservation is not None
         claims.append([name for name, _ in moved.reservation.claims])
     assert claims == [
@@ -162,7 +162,7 @@ async def test_optional_claims_are_taken_together_or_left_out(bench: Bench) -> N
 
 async def test_only_what_heeds_the_status_is_stopped_by_it(bench: Bench) -> None:
     revision = await configure(bench)
-    held = await bench.store.move(first())
+    held = await bench.store.reserve(*first())
     for status, outcome in (("paused", Outcome.PAUSED), ("closed", Outcome.ENDED)):
         revision = await configure(bench, revision, status)
         amend = then(held, "held", claims=(stock(1),), heeds_status=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 import orjson
 
-from reservation.desk import Taken
+from reservation.desk import Reserved, Taken
 from reservation.ids import Stage
 from reservation.main_order import MainOrder, OrderState
 from reservation.outcomes import Refusal
 from reservation.record import GIFT, LIVE, SOLD, PaymentStatus, Reservation, State
 from tests.properties.reached import REACHED
-from tests.properties.steps import Join, Reserve, Serve, Step
+from tests.properties.steps import Crowd, Join, Reserve, Serve, Step
 from tests.properties.worlds import Event, Seen, SeenCampaign, tally_of
 
 UNLIMITED = float("inf")
@@ -73,7 +73,10 @@ def check(step: Step | None, before: Seen | None, after: Seen, result: object, h
     if before is not None and step is not None:
         if not isinstance(step, Serve):
             _check_line(before, after)
-        if is_refused(result):
+        of_a_crowd = list(result) if isinstance(step, Crowd) and isinstance(result, tuple) else []
+        if of_a_crowd:
+            _note_crowd(of_a_crowd)
+        if all(map(is_refused, of_a_crowd or [result])):
             _check_unchanged(step, before, after)
 
 
@@ -207,8 +210,19 @@ def check_served(before: Seen, after: Seen, *, alone: bool) -> None:
 def is_refused(result: object) -> bool:
     """Whether this answer says that nothing was done."""
     if isinstance(result, tuple) and result:
-        return result[0] in ("invalid", Taken.KNOWN, Taken.UNKNOWN)
+        return result[0] in ("invalid", "refused", Taken.KNOWN, Taken.UNKNOWN)
     return isinstance(result, Refusal) or result is False
+
+
+def _note_crowd(results: list[object]) -> None:
+    """What a sequence has reached."""
+    made = [one for one in results if isinstance(one, Reserved) and not one.replayed]
+    if len(made) > 1:
+        REACHED.note("several of a crowd served")
+    if made and any(map(is_refused, results)):
+        REACHED.note("some of a crowd refused")
+    if any(isinstance(one, Reserved) and one.replayed for one in results):
+        REACHED.note("one of a crowd came twice")
 
 
 def _check_unchanged(step: Step, before: Seen, after: Seen) -> None:

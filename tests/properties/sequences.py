@@ -57,6 +57,18 @@ def paid(pick: Pick) -> Chain:
 reserves = st.builds(s.Reserve, users, st.integers(0, 30), wanted, quantities, campaign=campaigns)
 
 
+crowds = st.builds(
+    s.Crowd,
+    # Few keys, so that some of a crowd come twice.
+    st.lists(st.tuples(users, st.integers(0, 30) | st.integers(0, 1)), min_size=2, max_size=8).map(tuple),
+    st.sampled_from(["gold", "gold", "gold", None]),
+    wanted,
+    st.sampled_from([1, 1, 2]),
+    campaigns,
+    st.booleans(),
+)
+
+
 @st.composite
 def orders_used(draw: st.DrawFn) -> tuple[str, str | None]:
     """A user and their main order; now and then another's, or none."""
@@ -221,6 +233,7 @@ def chains(kinds: tuple[str, ...], selling: int) -> st.SearchStrategy[Chain]:
         (1, one(wait)),
         (selling, reserving.map(with_order)),
         (2 * selling, reserving.map(lambda step: [*with_order(step), *paid(NEWEST)])),
+        (2 * selling, st.tuples(crowds, picks).map(lambda found: [found[0], *paid(found[1])])),
         # Who stands in line until somebody makes room.
         (2 * selling, st.tuples(sold_out(reserving), joins, st.none() | joining, ends).map(in_line)),
         (2, live.map(paid)),
@@ -233,6 +246,7 @@ def chains(kinds: tuple[str, ...], selling: int) -> st.SearchStrategy[Chain]:
         (2, one(st.builds(s.Cancel, picks, often_none))),
         (2, st.just([s.Sweep(), s.Serve()])),
         (1, st.just([s.Sweep()])),
+        (1, st.just([s.Until(0), s.Overdue()])),
         (1, one(st.builds(s.Lapse, picks))),
         (2, one(until)),
         (selling, one(joining)),
@@ -310,11 +324,15 @@ def sequences(draw: st.DrawFn) -> Sequence:
         if window is not None:
             off_ms = draw(st.sampled_from([0] * 8 + [-1])) if number else 0
             acts.append([s.UntilWindow(window, off_ms)])
+        if number == 0:
+            acts.append(draw(st.lists(crowds, max_size=2)))
         acts.append([step for chain in draw(selling if number < 4 else after) for step in chain])
     taken = []
     between = chains(kinds, 2).map(lambda chain: chain[0])
     for step in (step for act in acts for step in act):
         special = draw(st.sampled_from([""] * 16 + ["stale"] * 4 + ["amid"] * 3))
+        if special == "amid" and isinstance(step, s.Crowd):
+            special = ""  # whom of a crowd it would come before is anybody's guess
         amid = draw(between | to_the_same(step)) if special == "amid" else None
         taken.append(Taken(step, special == "stale", amid))
     return Sequence(documents, taken)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from reservation import paying, steps
 from reservation.administration import Action
 from reservation.campaign import Campaign, Status, rfc3339
 from reservation.catalog import parse_campaign
-from reservation.desk import Request
-from reservation.ids import PaymentId, Stage
+from reservation.desk import Request, Reserved
+from reservation.ids import PaymentId, Stage, digest_of
+from reservation.kernel import Claim, optional
 from reservation.main_order import ReportedOrder
+from reservation.outcomes import Outcome
 from reservation.paying import Notice, NoticeType
 from reservation.record import LIVE, RefundStatus, Reservation, State
 from reservation.validation import parse
@@ -64,6 +66,44 @@ class Reserve(Step):
         campaign = campaign_of(seen, self.campaign)
         request = Request(self.sku, self.quantity, self.order)
         return lambda world: world.desk.reserve(campaign, self.user, TIERS[self.user], str(self.key), request)
+
+
+@dataclass(frozen=True)
+class Crowd(Step):
+    """Several ask for the same at once, some of them more than once."""
+
+    who: tuple[tuple[str, int], ...]
+    """User and key."""
+    tier: str | None
+    sku: str
+    quantity: int
+    campaign: int = 0
+    spare: bool = False
+    """Something goes with it that not all of them get. No kind of campaign has such, and the kernel does."""
+
+    def act(self, seen: Seen) -> Act | None:
+        campaign = campaign_of(seen, self.campaign)
+
+        def one(user: str, key: int) -> Act:
+            if self.spare:
+                return lambda world: self._with_spare(world, campaign, user, key)
+            request = Request(self.sku, self.quantity)
+            return lambda world: world.desk.reserve(campaign, user, self.tier, str(key), request)
+
+        return lambda world: world.crowd([one(user, key) for user, key in self.who])
+
+    async def _with_spare(self, world: World, campaign_id: str, user: str, key: int) -> object:
+        campaign = await world.catalog.get(campaign_id)
+        assert campaign is not None
+        usual, _ = world.desk.usual_terms(campaign, self.tier, self.sku, self.quantity)
+        if usual not in world.spare_terms:
+            spare = (Claim("spare", 1, 2, optional("spare")), Claim("spare@", 1, 1, optional("spare")))
+            world.spare_terms[usual] = replace(usual, claims=(*spare, *usual.claims))
+        digest = digest_of(campaign_id, user, str(key))
+        outcome, _, found = await world.store.reserve(world.spare_terms[usual], digest, user)
+        if outcome in (Outcome.MOVED, Outcome.REPLAYED) and found is not None:
+            return Reserved(found, outcome is Outcome.REPLAYED)
+        return ("refused", outcome, found)
 
 
 @dataclass(frozen=True)
@@ -184,6 +224,17 @@ async def sweep(world: World) -> object:
             return done
         done += [(str(one), await world.desk.lapse(one)) for one in due]
     raise AssertionError(f"the sweeper is never done: {due}")
+
+
+@dataclass(frozen=True)
+class Overdue(Step):
+    """A sweeper learns what is due, and dies before it does anything about it."""
+
+    def act(self, seen: Seen) -> Act | None:
+        async def overdue(world: World) -> object:
+            return sorted(map(str, await world.desk.due(1_000)))
+
+        return overdue
 
 
 @dataclass(frozen=True)
@@ -349,14 +400,14 @@ class Rank(Step):
 
 @dataclass(frozen=True)
 class Again(Step):
-    """A move arrives once more, as it was sent before."""
+    """A move, or what a new reservation was asked for with, arrives once more, as it was sent before."""
 
     number: int
 
     def act(self, seen: Seen) -> Act | None:
         async def again(world: World) -> object:
-            moves = world.watched.moves
-            return await world.store.move(moves[-1 - self.number % len(moves)]) if moves else None
+            sent = world.watched.sent
+            return await sent[-1 - self.number % len(sent)].again() if sent else None
 
         return again
 

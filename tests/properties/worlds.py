@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import orjson
+import ormsgpack
 import pytest
 from redis.asyncio import Redis
 
@@ -18,12 +21,14 @@ from reservation.campaign import Campaign
 from reservation.catalog import Catalog
 from reservation.desk import Desk
 from reservation.ids import ReservationId
-from reservation.kernel import Move, Moved, Place, Placed, Store, StoredCampaign, StoredOrder
+from reservation.kernel import Move, Moved, Place, Placed, Store, StoredCampaign, StoredOrder, Terms
 from reservation.keys import ALL_SHARDS, campaign_keys, offer_keys, order_keys, shard_of
 from reservation.model import ModelStore
 from reservation.order_desk import OrderDesk
-from reservation.record import Record, Reservation
+from reservation.outcomes import Outcome
+from reservation.record import MadeOn, Record, Reservation, ShortRecord, unpack_record
 from reservation.redis_store import RedisStore
+from reservation.reserver import terms_name
 from reservation.validation import Invalid
 from reservation.waitlist import Waitlist
 from tests.properties.clock import FrozenClock
@@ -74,7 +79,8 @@ class Seen:
     now_ms: int
     campaigns: dict[str, SeenCampaign]
     deadlines: dict[str, int]
-    ids_of: dict[str, list[str]]
+    ids_of: dict[str, dict[str, list[str]]]
+    """By user and campaign: the digests of their newest reservations, newest first."""
     orders: dict[str, StoredOrder | None]
     unfinished: set[str]
     events: dict[int, list[Event]] = field(default_factory=dict)
@@ -93,13 +99,20 @@ class Seen:
         return [event for events in self.events.values() for event in events]
 
 
+class Sent(NamedTuple):
+    """What was asked of the store, and what it answered."""
+
+    outcome: Outcome
+    again: Callable[[], Awaitable[Moved]]
+
+
 class WatchedStore:
     """A store that notes what became of each move, and lets something else come in before the next write."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.interruption: Callable[[], Awaitable[None]] | None = None
-        self.moves: list[Move] = []
+        self.sent: list[Sent] = []
         self.calls = 0
         """Since the last act began."""
 
@@ -116,12 +129,19 @@ class WatchedStore:
         await self._called(writes=True)
         moved = await self._store.move(move)
         REACHED.note(f"move: {moved.outcome}")
-        self.moves.append(move)
+        self.sent.append(Sent(moved.outcome, lambda: self.move(move)))
         return moved
 
-    async def take_place(self, move: Move, details: bytes) -> Placed:
+    async def reserve(self, terms: Terms, digest: str, user: str) -> Moved:
         await self._called(writes=True)
-        placed = await self._store.take_place(move, details)
+        moved = await self._store.reserve(terms, digest, user)
+        REACHED.note(f"reserve: {moved.outcome}")
+        self.sent.append(Sent(moved.outcome, lambda: self.reserve(terms, digest, user)))
+        return moved
+
+    async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
+        await self._called(writes=True)
+        placed = await self._store.take_place(terms, user, details)
         REACHED.note(f"place: {placed.outcome}")
         return placed
 
@@ -162,6 +182,10 @@ class World:
         self.orders = Crashable(self.store, self.catalog, self.desk)
         self._office_catalog = Catalog(self.store, clock)
         self._ids_made = 0
+        self.crowded = False
+        """Whether a crowd has come since the last look."""
+        self.spare_terms: dict[Terms, Terms] = {}
+        """By the usual ones: those that offer a spare as well."""
 
     async def take(self, act: Callable[[World], Awaitable[object]]) -> object:
         """What came of one act, in a form that can be compared."""
@@ -172,6 +196,19 @@ class World:
         if isinstance(result, tuple):
             return tuple(_comparable(one) for one in result)
         return _comparable(result)
+
+    async def crowd(self, acts: Sequence[Callable[[World], Awaitable[object]]]) -> tuple[object, ...]:
+        """What came of each of these acts, which come at once."""
+        self.crowded = True
+        before = len(self.watched.sent)
+        results = await self._at_once(acts)
+        # Who knows an old campaign asks twice: all of a crowd, or the first of those that come in turn.
+        sent = self.watched.sent[before:]
+        self.watched.sent[before:] = [one for one in sent if one.outcome is not Outcome.STALE]
+        return tuple(results)
+
+    async def _at_once(self, acts: Sequence[Callable[[World], Awaitable[object]]]) -> list[object]:
+        raise NotImplementedError
 
     @property
     def office(self) -> Administration:
@@ -202,6 +239,10 @@ class ModelWorld(World):
         super().__init__(self.model, clock)
         self._events_seen = 0
 
+    async def _at_once(self, acts: Sequence[Callable[[World], Awaitable[object]]]) -> list[object]:
+        # One after the other: this is what the store promises of those who come at once.
+        return [await self.take(act) for act in acts]
+
     async def look(self, campaigns: list[str]) -> Seen:
         model = self.model
         events: dict[int, list[Event]] = {}
@@ -209,11 +250,14 @@ class ModelWorld(World):
             shard = shard_of(event.id.partition(".")[0])
             events.setdefault(shard, []).append(Event(*event))
         self._events_seen = len(model.outbox)
+        ids_of: dict[str, dict[str, list[str]]] = defaultdict(dict)
+        for (user, campaign), ids in model._index.items():
+            ids_of[user][campaign] = [one.digest for one in ids]
         return Seen(
             self.clock.ms,
             {name: await self._campaign(name) for name in campaigns},
             {str(one): at for one, at in model._deadlines.items()},
-            {user: sorted(map(str, model._index.get(user, ()))) for user in USERS},
+            dict(ids_of),
             {name: model._orders.get(name) for name in ORDERS},
             set(model._unfinished),
             events,
@@ -241,41 +285,63 @@ class RedisWorld(World):
         self.client = client
         super().__init__(RedisStore(client), clock)
         self._last_event = dict.fromkeys(range(len(ALL_SHARDS)), "0-0")
+        self._events = Counter[int]()
+        """By shard: how many have been seen. Nobody takes any out."""
+
+    async def _at_once(self, acts: Sequence[Callable[[World], Awaitable[object]]]) -> list[object]:
+        return await asyncio.gather(*(self.take(act) for act in acts))
 
     async def look(self, campaigns: list[str]) -> Seen:
         shards = sorted({shard_of(name) for name in (*campaigns, *ORDERS)})
+        streams = sorted(key.decode() for key in await self.client.keys("*:holds:*"))
         commands: list[tuple[str, ...]] = [("TIME",)]
-        for name in campaigns:
-            keys = campaign_keys(name)
-            for key in (keys.campaign, keys.used, keys.caps, keys.tally, keys.reservations, keys.places):
-                commands.append(("HGETALL", key))
-            for key in (keys.ranking, keys.final):
-                commands.append(("ZRANGE", key, "0", "-1", "WITHSCORES"))
-            commands += [("ZRANGE", offer_keys(name, sku).queue, "0", "-1") for sku in SKUS]
         commands += [("HMGET", order_keys(order).order, "version", "body") for order in ORDERS]
+        commands += [("XRANGE", stream, "-", "+") for stream in streams]
         for shard in shards:
             shared = ALL_SHARDS[shard]
             commands.append(("ZRANGE", shared.deadlines, "0", "-1", "WITHSCORES"))
-            commands.append(("HGETALL", shared.index))
+            commands.append(("SMEMBERS", shared.hold_times))
+            commands.append(("HGETALL", shared.users))
             commands.append(("SMEMBERS", shared.unfinished))
             commands.append(("XRANGE", shared.outbox, f"({self._last_event[shard]}", "+"))
+            commands.append(("GET", shared.unsettled))
+        for name in campaigns:
+            keys = campaign_keys(name)
+            for key in (keys.campaign, keys.used, keys.caps, keys.tally, keys.reservations, keys.terms):
+                commands.append(("HGETALL", key))
+            commands.append(("HGETALL", keys.places))
+            for key in (keys.ranking, keys.final):
+                commands.append(("ZRANGE", key, "0", "-1", "WITHSCORES"))
+            commands += [("ZRANGE", offer_keys(name, sku).queue, "0", "-1") for sku in SKUS]
         replies = iter(await self.client.eval(_ALL_AT_ONCE, 0, orjson.dumps(commands)))
         seconds, microseconds = next(replies)
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-        seen = Seen(now_ms, {name: _campaign(name, replies) for name in campaigns}, {}, {}, {}, set())
+        seen = Seen(now_ms, {}, {}, {}, {}, set())
         for order in ORDERS:
             version, body = next(replies)
             seen.orders[order] = None if version is None else StoredOrder(int(version), body)
-        ids_of: dict[str, list[str]] = {user: [] for user in USERS}
+        held = _held([(stream, next(replies)) for stream in streams])
+        own: dict[str, dict[str, int]] = defaultdict(dict)
+        hold_streams: set[str] = set()
         for shard in shards:
             seen.deadlines |= _counts(next(replies))
-            for user, ids in _pairs(next(replies)).items():
-                ids_of[user.decode()] += ids.decode().split(" ")
+            hold_streams |= {ALL_SHARDS[shard].holds(int(hold_ms)) for hold_ms in next(replies)}
+            for user, packed in _pairs(next(replies)).items():
+                _take_in_user(seen, own, user.decode(), ormsgpack.unpackb(packed))
             seen.unfinished |= {name.decode() for name in next(replies)}
             for entry_id, fields in next(replies):
                 self._last_event[shard] = entry_id.decode()
-                seen.events.setdefault(shard, []).append(_event(_pairs(fields)))
-        seen.ids_of = {user: sorted(ids) for user, ids in ids_of.items()}
+                seen.events.setdefault(shard, []).extend(_events(_pairs(fields)))
+            self._events[shard] += len(seen.events.get(shard, ()))
+            assert int(next(replies) or 0) == self._events[shard], "what is unsettled is counted"
+        assert hold_streams.issuperset(streams), "holds are looked for wherever there are any"
+        touched = set(seen.deadlines)
+        for name in campaigns:
+            seen.campaigns[name], untouched = _campaign(name, replies, own.pop(name, {}), held.pop(name, {}))
+            assert not touched & untouched.keys(), "a deadline is kept in one place"
+            seen.deadlines |= untouched
+        assert not own, "a user's own counters are those of a campaign"
+        assert not held, "what is held is held in a campaign"
         return seen
 
 
@@ -286,10 +352,47 @@ for i, command in ipairs(cjson.decode(ARGV[1])) do
 end
 return replies
 """
+Held = dict[str, list[tuple[int, int]]]
+"""How long each is held, and since when, in ms, by digest: in every place where that is said."""
 
 
-def _campaign(name: str, replies: Any) -> SeenCampaign:
-    hash_, used, caps, tally, packed, places, ranking, final = (next(replies) for _ in range(8))
+def _held(streams: list[tuple[str, Any]]) -> dict[str, Held]:
+    """By campaign: who is in the streams of holds."""
+    held: dict[str, Held] = defaultdict(lambda: defaultdict(list))
+    for stream, entries in streams:
+        shard, hold_ms = stream.split(":holds:")
+        for entry_id, fields in entries:
+            (campaign, digests), *others = _pairs(fields).items()
+            assert not others
+            assert campaign_keys(campaign.decode()).shard.prefix == shard, (
+                "a campaign's holds are in its shard"
+            )
+            since_ms = int(entry_id.split(b"-")[0])
+            for digest in digests.decode().split(" "):
+                held[campaign.decode()][digest].append((int(hold_ms), since_ms))
+    return held
+
+
+def _take_in_user(
+    seen: Seen, own: dict[str, dict[str, int]], user: str, packed: dict[str, list[Any]]
+) -> None:
+    """What a shard keeps of a user, and their own counters into `own`, by campaign."""
+    for campaign, (digests, *counters) in packed.items():
+        known = seen.ids_of.setdefault(user, {})
+        assert campaign not in known, "a campaign is in one shard"
+        known[campaign] = digests.split()
+        for counter, n in zip(counters[::2], counters[1::2], strict=True):
+            assert counter.endswith("@"), f"{counter} of {user} is their own"
+            assert n != 0, f"{counter}{user} is forgotten when it is back at nothing"
+            assert f"{counter}{user}" not in own[campaign], "once"
+            own[campaign][f"{counter}{user}"] = n
+
+
+def _campaign(
+    name: str, replies: Iterator[Any], own: dict[str, int], held: Held
+) -> tuple[SeenCampaign, dict[str, int]]:
+    """A campaign, and the deadlines of those of its reservations that nothing has happened to."""
+    hash_, used, caps, tally, packed, terms, places, ranking, final = (next(replies) for _ in range(9))
     lines = [[user.decode() for user in next(replies)] for _ in SKUS]
     hash_, places = _pairs(hash_), _pairs(places)
     queues: dict[str, list[Place]] = {}
@@ -302,20 +405,45 @@ def _campaign(name: str, replies: Any) -> SeenCampaign:
     if hash_:
         revision, changed_at = int(hash_[b"revision"]), int(hash_[b"changed_at"])
         stored = StoredCampaign(name, revision, hash_[b"status"].decode(), hash_[b"document"], changed_at)
-    records = {
-        digest.decode(): Reservation.of(ReservationId(name, digest.decode()), Record.unpack(record))
-        for digest, record in _pairs(packed).items()
-    }
+    reservations, deadlines = _reservations(name, _pairs(packed), _pairs(terms), held)
+    shared = _counts(used)
+    assert not any("@" in counter for counter in shared), f"{shared}: a user's own are not among these"
     ranked = {f"#spend@{user}": score for user, score in _counts(ranking).items()}
-    return SeenCampaign(
+    seen = SeenCampaign(
         stored,
-        _counts(used) | ranked,
+        shared | own | ranked,
         _counts(caps),
         _counts(tally),
-        records,
+        reservations,
         queues,
         _counts(final) if b"final_at" in hash_ else None,
     )
+    return seen, deadlines
+
+
+def _reservations(
+    campaign: str, packed: dict[bytes, bytes], terms: dict[bytes, bytes], held: Held
+) -> tuple[dict[str, Reservation], dict[str, int]]:
+    """By digest, and the deadlines of those that nothing has happened to."""
+    for name, packed_terms in terms.items():
+        assert terms_name(packed_terms) == name.decode(), "terms are named after what they say"
+    found: dict[str, Reservation] = {}
+    deadlines: dict[str, int] = {}
+    for digest, record in ((digest.decode(), unpack_record(record)) for digest, record in packed.items()):
+        reservation_id, places = ReservationId(campaign, digest), held.pop(digest, [])
+        if isinstance(record, ShortRecord):
+            made_on = MadeOn.unpack(terms[record.terms.encode()])
+            at_ms = record.created_at
+            hold = [(made_on.hold_ms, at_ms)] if made_on.hold_ms else []
+            assert places == hold, f"{reservation_id}, made at {at_ms}, is found once: {places}"
+            if made_on.hold_ms:
+                deadlines[str(reservation_id)] = at_ms + made_on.hold_ms
+            record = made_on.record(record.user, at_ms)
+        else:
+            assert len(places) <= 1, f"{reservation_id} was put there once: {places}"
+        found[digest] = Reservation.of(reservation_id, record)
+    assert not held, f"{held} are held, and not there"
+    return found, deadlines
 
 
 def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
@@ -326,12 +454,40 @@ def _counts(flat: list[bytes]) -> dict[str, int]:
     return {name.decode(): int(count) for name, count in _pairs(flat).items()}
 
 
-def _event(fields: dict[bytes, bytes]) -> Event:
+def _events(fields: dict[bytes, bytes]) -> list[Event]:
+    """What an entry of the outbox tells: something that happened, or all that were made at once."""
+    type_ = fields[b"type"].decode()
+    if b"who" in fields:
+        campaign, terms = fields[b"campaign"].decode(), MadeOn.unpack(fields[b"terms"])
+        who, at_ms = ormsgpack.unpackb(fields[b"who"]), int(fields[b"at"])
+        made = [
+            Reservation.of(ReservationId(campaign, digest), terms.record(user, at_ms))
+            for digest, user in zip(who[::2], who[1::2], strict=True)
+        ]
+        assert made, "an entry tells something"
+        if len(made) > 1:
+            REACHED.note("several made by one run")
+        return [Event(type_, str(one.id), one, fields[b"data"]) for one in made]
     name, packed = fields[b"id"].decode(), fields.get(b"record")
     found = ReservationId.parse(name)
-    reservation = Reservation.of(found, Record.unpack(packed)) if packed and found else None
+    reservation = Reservation.of(found, Record.of(ormsgpack.unpackb(packed))) if packed and found else None
     data = fields.get(b"data") or fields.get(b"document") or fields.get(b"body") or b""
-    return Event(fields[b"type"].decode(), name, reservation, data)
+    if reservation is not None and reservation.version == 1:
+        REACHED.note("made without all that was offered")
+    return [Event(type_, name, reservation, data)]
+
+
+def _is_new(event: Event) -> bool:
+    return event.reservation is not None and event.reservation.version == 1
+
+
+def _in_one_order(events: list[Event]) -> list[Event]:
+    """With those of new reservations that follow each other by id."""
+    found: list[Event] = []
+    for is_new, some in groupby(events, _is_new):
+        together = list(some)
+        found += sorted(together, key=lambda one: one.id) if is_new else together
+    return found
 
 
 class SideBySide:
@@ -344,6 +500,11 @@ class SideBySide:
 
     async def look(self) -> Seen:
         model, redis = [await world.look(self.campaigns) for world in self.worlds]
+        for world, seen in zip(self.worlds, (model, redis), strict=True):
+            if world.crowded:
+                # Of those made by one run, who got all that was offered is told of before who did not.
+                world.crowded = False
+                seen.events = {shard: _in_one_order(events) for shard, events in seen.events.items()}
         assert model == redis, "\n".join(["the worlds differ: model, Redis", *_differences("", model, redis)])
         self._made += [e.id for e in redis.all_events if e.reservation and e.reservation.version == 1]
         redis.made = list(self._made)

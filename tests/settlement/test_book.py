@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from redis.asyncio import Redis
 
-from reservation.outbox import Envelope, Outbox
+from reservation.envelope import Envelope
+from reservation.outbox import Outbox
 from settlement.book import Book, BookUnavailable
 from tests.settlement.conftest import Shop
 
@@ -31,8 +32,8 @@ async def events_of_a_sale(shop: Shop, client: Redis) -> list[Envelope]:
     await shop.pay(cat)
     outbox = Outbox(client, "test")
     await outbox.open()
-    entries = await outbox.read()
-    return [entry.envelope for entry in sorted(entries, key=lambda entry: entry.entry_id)]
+    entries = sorted(await outbox.read(), key=lambda entry: entry.entry_id)
+    return [entry.envelope for entry in entries]
 
 
 def rows(dsn: str) -> dict[str, list[Any]]:

@@ -11,7 +11,8 @@ import orjson
 import psycopg
 from redis.asyncio import Redis
 
-from reservation.outbox import Envelope, Outbox
+from reservation.envelope import Envelope, singly
+from reservation.outbox import Outbox
 from settlement.book import Book
 from settlement.dead_letters import StoreDeadLetters
 from settlement.rabbit import DEAD, DELIVERIES_MAX, EVENTS, Broker, RabbitSource
@@ -53,7 +54,7 @@ async def test_one_bad_event_does_not_stop_the_others(
         await shop.reserve(user)
     outbox = Outbox(redis_client, "test")
     await outbox.open()
-    events = [entry.envelope for entry in await outbox.read()]
+    events = [one for entry in await outbox.read() for one in singly(entry.envelope)]
     bad = next(i for i, one in enumerate(events) if one.get("record", {}).get("user") == "bob")
     await broker.publish(EVENTS, [*events[:bad], spoiled(events[bad]), *events[bad + 1 :]])
     source = RabbitSource(Broker(amqp_url))
@@ -112,20 +113,23 @@ async def test_without_a_broker_dead_letters_wait_in_the_store(
     await shop.reserve("ann")
     outbox = Outbox(redis_client, "test")
     await outbox.open()
-    (entry,) = [entry for entry in await outbox.read() if "record" in entry.envelope]
+    (entry,) = [entry for entry in await outbox.read() if "who" in entry.envelope]
+    (envelope,) = singly(entry.envelope)
     await outbox.done([entry])
     letters = StoreDeadLetters(redis_client)
-    await redis_client.xadd(entry.stream, {"envelope": orjson.dumps(spoiled(entry.envelope))})
+    await redis_client.xadd(entry.stream, {"envelope": orjson.dumps(spoiled(envelope))})
     await redis_client.xadd(entry.stream, {"what": "ever"})
+    await redis_client.incrby(entry.stream.replace("outbox", "unsettled"), 2)
     async with working(OutboxSource(Outbox(redis_client, "worker"), letters), book):
         found = await eventually(lambda: letters.look(10), lambda found: len(found) == 2)
         assert {letter.envelope["type"] for letter in found} == {"reserved", "unreadable"}
         assert await orders(postgres_dsn) == []
         async for key in redis_client.scan_iter(match="*:dead"):
             await redis_client.delete(key)
-        await letters.put(entry.envelope, "was mended")
+        await letters.put(envelope, "was mended")
         assert await letters.replay(10) == 1
         await eventually(lambda: orders(postgres_dsn), lambda users: users == ["ann"])
+        await eventually(lambda: outbox.backlog(0), lambda backlog: backlog.events == 0)
 
 
 def broker_message(body: bytes) -> object:

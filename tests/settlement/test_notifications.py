@@ -21,9 +21,9 @@ from aiohttp import web
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from reservation.envelope import Envelope
 from reservation.ids import ReservationId
 from reservation.keys import ALL_SHARDS
-from reservation.outbox import Envelope
 from reservation.record import Facts, Payment, PaymentStatus, Price
 from reservation.tasks import end
 from settlement.book import Book, NotificationDue

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram
 
-from gateway.metrics import exposition
+from gateway.metrics import exposition, observe_all
 
 PROCESS = (
     "import gateway.metrics as m; m.WATCHERS.labels('campaign').set(7); print('set', flush=True); input()"
@@ -38,3 +39,22 @@ def test_a_process_that_was_killed_watches_nothing(tmp_path: Path, monkeypatch: 
         for process in processes:
             process.kill()
             process.communicate()
+
+
+def test_many_observed_at_once_are_as_if_observed_one_by_one() -> None:
+    values = [0.0005, 0.001, 0.0011, 0.3, 0.3, 12.0, 0.0, 9.99, 10.0]
+    found = []
+    for name in ("once", "singly"):
+        registry = CollectorRegistry()
+        histogram = Histogram("seconds", "Of a test.", ["of"], buckets=(0.001, 0.5, 10), registry=registry)
+        child = histogram.labels("x")
+        if name == "once":
+            observe_all(child, list(values))
+        else:
+            for value in values:
+                child.observe(value)
+        samples = [
+            (one.name, one.labels, one.value) for metric in registry.collect() for one in metric.samples
+        ]
+        found.append([sample for sample in samples if not sample[0].endswith("_created")])
+    assert found[0] == found[1]

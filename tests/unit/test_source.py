@@ -34,6 +34,7 @@ async def test_a_store_that_is_away_is_waited_for() -> None:
     outbox, nothing = AwayTwice(), cast(Any, None)
     source = OutboxSource(cast(Outbox, outbox), nothing)
     async for batch in source.batches():
+        assert [envelope["id"] for envelope in batch.envelopes] == ["x"]
         await batch.done()
         break
     assert [entry.entry_id for entry in outbox.finished] == [b"1-0"]

@@ -15,7 +15,8 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 from gateway import topic, watcher
-from gateway.endpoint import Admission, endpoint
+from gateway.admission import Admission
+from gateway.endpoint import endpoint
 from gateway.topic import Fanout, Topic
 from gateway.watcher import Ending, Watcher, event
 from tests.sse import Reader

@@ -1,0 +1,205 @@
+"""The fast lane: for the one request that everybody sends in the same second.
+
+aiohttp parses every request. One that reserves, and that is in no way unusual, is then answered
+without a task, a router and a response object of its own: its token, its body and its terms have been
+seen before and are looked up, it joins a group in the store, and the answer is filled in where it
+was made beforehand. Whatever is not so goes, or comes back, to the ordinary lane, untouched: so
+there is one place where the rules are, and this one knows none of them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage
+
+from gateway.admission import Admission, overloaded
+from gateway.auth import Authenticator, User
+from gateway.endpoint import decode_json, store_unavailable
+from gateway.granted import Granted
+from gateway.metrics import Tally
+from gateway.problems import Problem
+from gateway.reservations import KEY_CHARS_MAX, ReserveBody
+from reservation.campaign import Campaign
+from reservation.catalog import Catalog
+from reservation.desk import Desk, refusal_of
+from reservation.ids import digest_of
+from reservation.kernel import Store, Terms
+from reservation.outcomes import Fault, Outcome
+from reservation.validation import Invalid, parse
+
+ROUTE = "/v1/campaigns/{campaign}/reservations"
+_BEFORE, _AFTER = "/v1/campaigns/", "/reservations"
+_BODY_BYTES_MAX = 256
+_READY_MAX = 4_096
+
+
+class Way(Protocol):
+    """The connection that a request came on."""
+
+    def answer(self, response: bytes) -> None:
+        """Send it, if anybody is still there."""
+        ...
+
+    def hand_back(self, message: RawRequestMessage, payload: StreamReader) -> None:
+        """Let the ordinary lane have the request."""
+        ...
+
+
+class _Ready(NamedTuple):
+    """All that can be known of a request before it comes."""
+
+    campaign: Campaign
+    terms: Terms
+    granted: Granted
+
+
+class FastLane:
+    """Takes the requests that it can answer."""
+
+    def __init__(
+        self, store: Store, desk: Desk, catalog: Catalog, authenticator: Authenticator, admission: Admission
+    ) -> None:
+        self._store = store
+        self._desk = desk
+        self._catalog = catalog
+        self._authenticator = authenticator
+        self._ready: dict[tuple[str, str | None, bytes], _Ready] = {}
+        self.admission = admission
+        self.tally = Tally(ROUTE, "POST")
+
+    def take(self, message: RawRequestMessage, payload: StreamReader, way: Way) -> bool:
+        """Whether the request is now this lane's. Reads nothing of it that another could not read again."""
+        if message.method != "POST" or message.should_close or message.version != HttpVersion11:
+            return False
+        headers, body = message.headers, _whole_body(payload)
+        authorization, keys = headers.getall("Authorization", ()), headers.getall("Idempotency-Key", ())
+        if body is None or len(authorization) != 1 or len(keys) != 1 or self.admission.draining:
+            return False
+        if headers.get("Content-Type") != "application/json" or message.chunked:
+            return False
+        if "Content-Encoding" in headers or "Expect" in headers:
+            return False
+        user, key = self._authenticator.at_once(authorization[0]), keys[0]
+        if user is None or not 0 < len(key) <= KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+            return False
+        ready = self._ready.get((message.path, user.tier, body)) or self._prepare(message.path, user, body)
+        if ready is None:
+            return False
+        if ready.campaign is not self._catalog.known(ready.campaign.id):  # it has changed
+            self._ready.clear()
+            return False
+        if self.admission.closed_to_reservations:
+            way.answer(_OVERLOADED % rfc822_formatted_time().encode())
+            return True
+        self.admission.requests += 1
+        digest = digest_of(ready.campaign.id, user.id, key)
+        self._store.ask(
+            ready.terms, digest, user.id, _Asked(self, ready, digest, user, message, payload, way)
+        )
+        return True
+
+    def _prepare(self, path: str, user: User, body: bytes) -> _Ready | None:
+        """What can be known of such requests; None if they are for the ordinary lane."""
+        if not path.startswith(_BEFORE) or not path.endswith(_AFTER) or len(body) > _BODY_BYTES_MAX:
+            return None
+        campaign = self._catalog.known(path[len(_BEFORE) : -len(_AFTER)])
+        try:
+            asked = parse(ReserveBody, decode_json(body))
+        except (Problem, Invalid):
+            return None
+        if campaign is None or asked.sku not in campaign.offers or asked.order_id is not None:
+            return None
+        terms, why_not = self._desk.usual_terms(campaign, user.tier, asked.sku, asked.quantity)
+        if why_not is not None:
+            return None
+        if len(self._ready) >= _READY_MAX:
+            self._ready.clear()
+        ready = self._ready[path, user.tier, body] = _Ready(campaign, terms, Granted(terms, campaign))
+        return ready
+
+
+class _Asked:
+    """A request whose answer the store is about to give."""
+
+    __slots__ = ("_digest", "_lane", "_message", "_payload", "_ready", "_started", "_user", "_way")
+
+    def __init__(
+        self,
+        lane: FastLane,
+        ready: _Ready,
+        digest: str,
+        user: User,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        way: Way,
+    ) -> None:
+        self._lane = lane
+        self._ready = ready
+        self._digest = digest
+        self._user = user
+        self._message = message
+        self._payload = payload
+        self._way = way
+        self._started = time.perf_counter()
+
+    def answered(self, outcome: Outcome, now_ms: int, record: bytes | None) -> None:
+        if outcome is Outcome.MOVED and record is None:
+            user = orjson.dumps(self._user.id)
+            self._answer("held", 201, self._ready.granted.response(self._digest, user, now_ms))
+        elif outcome in _FIXED:
+            status, response = _FIXED[outcome]
+            self._answer(outcome, status, response % rfc822_formatted_time().encode())
+        else:
+            self._hand_back()
+
+    def failed(self, error: BaseException) -> None:
+        if isinstance(error, Exception) and not isinstance(error, Fault):
+            self._hand_back()  # a defect of ours, which the ordinary lane knows how to say
+            return
+        # Not once more: whether it was made is not known.
+        status, response = _FIXED[Outcome.STORE_UNAVAILABLE]
+        self._answer(Outcome.STORE_UNAVAILABLE, status, response % rfc822_formatted_time().encode())
+
+    def _hand_back(self) -> None:
+        self._lane.admission.requests -= 1
+        self._way.hand_back(self._message, self._payload)
+
+    def _answer(self, outcome: str, status: int, response: bytes) -> None:
+        lane, campaign = self._lane, self._ready.campaign
+        lane.admission.requests -= 1
+        lane.tally.note(campaign.id, campaign.kind, outcome, status, time.perf_counter() - self._started)
+        self._way.answer(response)
+
+
+def _whole_body(payload: Any) -> bytes | None:
+    """The body, if all of it is there in one piece; left where it is."""
+    # Not to be had otherwise without taking it: aiohttp has no way to put a body back.
+    if payload is EMPTY_PAYLOAD or not payload.is_eof():
+        return None
+    if len(payload._buffer) == 1 and not payload._buffer_offset:
+        body: bytes = payload._buffer[0]
+        return body
+    return None
+
+
+def _fixed(problem: Problem) -> tuple[int, bytes]:
+    """A problem that always reads the same, as a whole response but for its date."""
+    response = problem.response()
+    assert isinstance(response.body, bytes)  # noqa: S101  (it was made of bytes)
+    head = [f"HTTP/1.1 {response.status} {response.reason}"]
+    head += [f"{name}: {value}" for name, value in response.headers.items()]
+    head += [f"Content-Length: {len(response.body)}", "Date: %b", f"Server: {SERVER_SOFTWARE}", "", ""]
+    return response.status, "\r\n".join(head).encode() + response.body.replace(b"%", b"%%")
+
+
+_FIXED = {
+    Outcome.SOLD_OUT: _fixed(Problem.of(refusal_of(Outcome.SOLD_OUT))),
+    Outcome.QUOTA_EXCEEDED: _fixed(Problem.of(refusal_of(Outcome.QUOTA_EXCEEDED))),
+    Outcome.STORE_UNAVAILABLE: _fixed(store_unavailable()),
+}
+_OVERLOADED_STATUS, _OVERLOADED = _fixed(overloaded())

@@ -1,0 +1,163 @@
+"""New reservations, many to a script run.
+
+When a sale opens, thousands ask for the same thing in the same instant. While one run of reserve.lua is
+on its way, whoever asks on the same terms joins the next: the terms are sent, and what they share is
+read and written, once for all. Each has an answer of its own, and what is wrong with one is wrong
+with that one only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from reservation.kernel import Asking, Claim, Gate, Terms
+from reservation.keys import offer_keys
+from reservation.outcomes import Outcome
+from reservation.pipe import Pipe
+from reservation.record import MadeOn
+from reservation.scripts import script
+
+GROUP_MAX = 256
+"""Reservations in one run: the store is busy with it for about 2 ms."""
+OUTCOMES = {str(outcome).encode(): outcome for outcome in Outcome}
+_OUTCOME, _RECORD = 0, 1
+
+
+class Reserver:
+    """Puts those who ask on the same terms together."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._groups: dict[Terms, _Group] = {}
+        self._commands: WeakKeyDictionary[Terms, list[Any]] = WeakKeyDictionary()
+
+    def ask(self, terms: Terms, digest: str, user: str, asking: Asking) -> None:
+        """Have it asked for soon."""
+        group = self._groups.get(terms)
+        if group is None or len(group.asking) == GROUP_MAX:
+            group = self._groups[terms] = _Group(self, terms)
+            self._pipe.put(group)
+        group.who += (digest, user)
+        group.asking.append(asking)
+
+    def command(self, terms: Terms) -> list[Any]:
+        """What a run on these terms begins with. The same list each time."""
+        command = self._commands.get(terms)
+        if command is None:
+            keys = offer_keys(terms.campaign, terms.sku).for_reserve(terms.hold_ms)
+            command = ["EVALSHA", script("reserve").sha, len(keys), *keys, *reserve_arguments(terms)]
+            self._commands[terms] = command
+        return command
+
+    def close(self, group: _Group) -> None:
+        """Let nobody join it any more."""
+        if self._groups.get(group.terms) is group:
+            del self._groups[group.terms]
+
+    def again(self, group: _Group) -> None:
+        self._pipe.put(group)
+
+    def halve(self, group: _Group) -> None:
+        """Ask again, in two groups."""
+        half = len(group.asking) // 2
+        for part in (slice(None, half), slice(half, None)):
+            smaller = _Group(self, group.terms)
+            smaller.asking = group.asking[part]
+            digests, users = group.who[::2][part], group.who[1::2][part]
+            smaller.who = [one for who in zip(digests, users, strict=True) for one in who]
+            self._pipe.put(smaller)
+
+
+class _Group:
+    """Who asks on the same terms, and is served by one run."""
+
+    def __init__(self, reserver: Reserver, terms: Terms) -> None:
+        self._reserver = reserver
+        self._source: str | None = None
+        self.terms = terms
+        self.who: list[str] = []
+        self.asking: list[Asking] = []
+
+    def command(self) -> list[Any]:
+        self._reserver.close(self)
+        command = self._reserver.command(self.terms) + self.who
+        if self._source is not None:
+            command[:2] = ["EVAL", self._source]
+        return command
+
+    def take(self, reply: Any) -> None:
+        if isinstance(reply, NoScriptError) and self._source is None:
+            # The store has forgotten the script, or never knew it.
+            self._source = script("reserve").source
+            self._reserver.again(self)
+        elif isinstance(reply, ResponseError) and len(self.asking) > 1:
+            # Nothing was made, and one of them may be to blame: let the others have their answer.
+            self._reserver.halve(self)
+        elif isinstance(reply, Exception):
+            for asking in self.asking:
+                asking.failed(reply)
+        else:
+            now_ms = reply[0]
+            for place, asking in enumerate(self.asking, 1):
+                answer = reply[place]
+                if isinstance(answer, bytes):
+                    asking.answered(OUTCOMES[answer], now_ms, None)
+                else:
+                    asking.answered(OUTCOMES[answer[_OUTCOME]], now_ms, answer[_RECORD])
+
+    def cancel(self) -> None:
+        for asking in self.asking:
+            asking.failed(asyncio.CancelledError())
+
+
+def made_on(terms: Terms) -> MadeOn:
+    """What the store keeps of the terms, for all reservations that are made on them."""
+    claims = [part for claim in terms.claims for part in (claim.counter, claim.n)]
+    facts = terms.facts.decode()
+    return MadeOn(
+        terms.sku, terms.quantity, str(terms.state), claims, terms.hold_ms, terms.fingerprint, facts
+    )
+
+
+def terms_name(packed: bytes) -> str:
+    """The name that a campaign keeps packed terms under: the same terms, the same name. Short, since every
+    reservation has it; should two ever have the same, the store refuses the second."""
+    return urlsafe_b64encode(blake2b(packed, digest_size=6).digest()).decode()
+
+
+def reserve_arguments(terms: Terms) -> list[Any]:
+    """ARGV of reserve.lua, up to who asks."""
+    packed = made_on(terms).pack()
+    arguments = [
+        terms.campaign,
+        *gate_arguments(terms.revision, terms.gate, terms.first_refusal, terms.last_refusal),
+        terms.event,
+        terms.data,
+        terms.queued,
+        int(terms.serves),
+        terms_name(packed),
+        packed,
+    ]
+    claims = claim_arguments(terms.claims)
+    return [*arguments, len(arguments) + 1 + len(claims), *claims]
+
+
+def gate_arguments(revision: int, gate: Gate, first_refusal: str = "", last_refusal: str = "") -> list[Any]:
+    """What lua/include/campaign.lua reads."""
+    opens, closes = gate.opens_at_ms, gate.closes_at_ms
+    return [revision, opens, gate.before, closes, gate.after, first_refusal, last_refusal]
+
+
+def claim_arguments(claims: Sequence[Claim]) -> list[Any]:
+    """What lua/include/claims.lua reads."""
+    args: list[Any] = []
+    for claim in claims:
+        args += (claim.counter, claim.n, "" if claim.cap is None else claim.cap, claim.refusal)
+    return args
