@@ -12,20 +12,20 @@ from gateway.problems import Problem
 
 REQUESTS_MAX = 4_096
 """That one process works on at once."""
-WAITED_SECONDS_MAX = 0.2
+WAIT_SECONDS_MAX = 0.1
+"""For the store's word. Who would have to wait longer is refused."""
 CROWD = 256
-"""While so many are under way, and somebody has waited longer than that for the store's word, new
-reservations are refused."""
+"""But not before so many are under way: a store that stumbles is no overload."""
 
 
 class Admission:
     """What one process has taken on.
 
-    `waited` says for how many seconds who waits longest has waited for the store.
+    `wait` says for how many seconds a new reservation will have to wait for the store.
     """
 
-    def __init__(self, requests_max: int = REQUESTS_MAX, waited: Callable[[], float] = lambda: 0.0) -> None:
-        self._waited = waited
+    def __init__(self, requests_max: int = REQUESTS_MAX, wait: Callable[[], float] = lambda: 0.0) -> None:
+        self._wait = wait
         self.requests_max = requests_max
         self.requests = 0
         self.backlogged = False
@@ -43,7 +43,7 @@ class Admission:
         """Whether a new reservation would have to wait too long, or could not be passed on."""
         if self.full or self.backlogged:
             return True
-        return self.requests > CROWD and self._waited() > WAITED_SECONDS_MAX
+        return self.requests > CROWD and self._wait() > WAIT_SECONDS_MAX
 
 
 def overloaded() -> Problem:

@@ -243,8 +243,8 @@ class Store(Protocol):
 
     async def now_ms(self) -> int: ...
 
-    def waited(self) -> float:
-        """For how many seconds who waits longest for an answer has waited."""
+    def wait(self) -> float:
+        """For how many seconds a new reservation will have to wait, as far as can be told."""
         ...
 
     async def configure(

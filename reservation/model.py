@@ -118,7 +118,7 @@ class ModelStore:
         self._unfinished: set[str] = set()
         self.outbox: list[ModelEvent] = []
 
-    def waited(self) -> float:
+    def wait(self) -> float:
         return 0.0
 
     async def now_ms(self) -> int:

@@ -1,8 +1,11 @@
-"""Commands of many requests, one round trip.
+"""Commands of many requests, one round trip, on one connection.
 
 While a batch is on its way, what arrives waits and becomes the next batch. So a lone request is
 sent at once, and a thousand at the same moment share a few writes. A fault of the connection is
 a fault of all that were in the batch; an error of one command is its own.
+
+redis-py connects, with all that goes with it: TLS, password, database. What is written and read then
+is ours: it takes one callback of the event loop each way, however busy the loop is.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
+import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import (
     BusyLoadingError,
@@ -27,6 +32,8 @@ from reservation.outcomes import StoreUnavailable
 from reservation.scripts import Script
 
 BATCH_COMMANDS_MAX = 256
+REPLY_SECONDS_MAX = 5.0
+_FADING = 0.9
 _AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError, OSError)
 # The server is up and cannot serve: still loading, its disk full, its script budget spent,
 # its replicas gone. Anything else that it answers is a defect of ours.
@@ -43,6 +50,11 @@ def unable(error: Exception) -> bool:
 class Waiting(Protocol):
     """Who waits for a command's reply."""
 
+    @property
+    def asked(self) -> int:
+        """How many wait for it."""
+        ...
+
     def command(self) -> Sequence[Any]:
         """The command; asked for at the last moment, so it may grow while others are on their way."""
         ...
@@ -51,13 +63,11 @@ class Waiting(Protocol):
         """The reply, or the exception that is one."""
         ...
 
-    def cancel(self) -> None:
-        """There will be no reply: the process is about to end."""
-        ...
-
 
 class _Call:
     """One command, and the future of its reply."""
+
+    asked = 1
 
     def __init__(self, command: Sequence[Any]) -> None:
         self._command = command
@@ -74,35 +84,44 @@ class _Call:
         else:
             self.reply.set_result(reply)
 
-    def cancel(self) -> None:
-        self.reply.cancel()
-
 
 class Pipe:
-    """Sends commands in batches over one connection at a time."""
+    """Sends commands in batches, one at a time."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._waiting: list[Waiting] = []
-        self._sender: asyncio.Task[None] | None = None
-        self._waiting_since = self._sent_since = 0.0
-        """When the first of those that wait to be sent came, and of those on their way; 0 is none."""
+        self._wire: _Wire | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._flush_is_due = False
+        self._answered, self._seconds = 0.0, 0.0
+        """Of late, and in how long. What is long past hardly counts."""
+        self._waiting_since = 0.0
+        """When the first of those that wait came."""
 
     def waited(self) -> float:
         """For how many seconds who waits longest has waited."""
-        since = self._sent_since or self._waiting_since
-        return time.monotonic() - since if since else 0.0
+        if self._wire is not None and self._wire.batch:
+            return time.monotonic() - self._wire.sent_at
+        return time.monotonic() - self._waiting_since if self._waiting else 0.0
+
+    @property
+    def seconds_each(self) -> float:
+        """How long one of many takes, going by the last batches."""
+        return self._seconds / self._answered if self._answered else 0.0
 
     def put(self, waiting: Waiting) -> None:
         """Send its command soon. A fault of the store is StoreUnavailable to it."""
         if not self._waiting:
             self._waiting_since = time.monotonic()
         self._waiting.append(waiting)
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send())
+        if not self._flush_is_due and (self._wire is None or not self._wire.batch):
+            # Whoever comes in this turn of the event loop goes along.
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     async def call(self, *command: Any) -> Any:
-        """One command's reply. Raises StoreUnavailable."""
+        """One command's reply, as the store writes it. Raises StoreUnavailable."""
         call = _Call(command)
         self.put(call)
         return await call.reply
@@ -114,36 +133,112 @@ class Pipe:
         except NoScriptError:
             return await self.call("EVAL", script.source, len(keys), *keys, *args)
 
-    async def _send(self) -> None:
-        try:
-            while self._waiting:
-                batch = self._waiting[:BATCH_COMMANDS_MAX]
-                del self._waiting[:BATCH_COMMANDS_MAX]
-                # Those that are left came a little later than that: they seem to wait longer than they do.
-                self._sent_since = self._waiting_since
-                if not self._waiting:
-                    self._waiting_since = 0.0
-                await self._send_batch(batch)
-                self._sent_since = 0.0
-        finally:
-            self._sender, self._sent_since = None, 0.0
-
-    async def _send_batch(self, batch: list[Waiting]) -> None:
-        replies: list[Any]
-        try:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for waiting in batch:
-                    pipeline.execute_command(*waiting.command())
-                replies = await pipeline.execute(raise_on_error=False)
-        except Exception as error:
-            # The batch as a whole failed, so its connection did. Not every way to lose one is an OSError:
-            # uvloop raises RuntimeError on a transport that was closed under it.
-            replies = [StoreUnavailable(f"{type(error).__name__}: {error}")] * len(batch)
-        except asyncio.CancelledError:
-            for waiting in batch:
-                waiting.cancel()
-            raise
+    def answered(self, batch: list[Waiting], replies: list[Any], seconds: float) -> None:
+        """A batch has come back. Called by the wire."""
+        self._answered = self._answered * _FADING + sum(waiting.asked for waiting in batch)
+        self._seconds = self._seconds * _FADING + seconds
         for waiting, reply in zip(batch, replies, strict=True):
             if isinstance(reply, Exception) and unable(reply):
                 reply = StoreUnavailable(str(reply))
             waiting.take(reply)
+        if self._waiting and not self._flush_is_due:
+            self._flush()
+
+    def lost(self, batch: list[Waiting], error: BaseException) -> None:
+        """The connection went, and the replies with it. Called by the wire."""
+        self._wire, wire = None, self._wire
+        if wire is not None:
+            self._leaving = asyncio.ensure_future(self._leave(wire.connection))
+        for waiting in batch:
+            waiting.take(StoreUnavailable(f"{type(error).__name__}: {error}"))
+        if self._waiting and not self._flush_is_due:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        if self._wire is None:
+            if self._connecting is None:
+                self._connecting = asyncio.create_task(self._connect())
+        elif not self._wire.batch and self._waiting:
+            batch = self._waiting[:BATCH_COMMANDS_MAX]
+            del self._waiting[:BATCH_COMMANDS_MAX]
+            self._waiting_since = time.monotonic()
+            self._wire.send(batch)
+
+    async def _connect(self) -> None:
+        try:
+            # For good. The client's pool knows of it, and closes it with the others.
+            connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            self._connecting = None
+            self._refuse(StoreUnavailable(f"{type(error).__name__}: {error}"))
+        except asyncio.CancelledError:
+            self._refuse(StoreUnavailable("the process is about to end"))
+            raise
+        else:
+            self._connecting, self._wire = None, _Wire(self, connection)
+            self._flush()
+
+    async def _leave(self, connection: Any) -> None:
+        with suppress(*_AWAY):
+            await connection.disconnect()
+        with suppress(KeyError):  # the whole pool was closed meanwhile
+            await self._client.connection_pool.release(connection)
+
+    def _refuse(self, error: StoreUnavailable) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.take(error)
+
+
+class _Wire(asyncio.Protocol):
+    """A connection that redis-py has made, and the batch that is on its way over it."""
+
+    def __init__(self, pipe: Pipe, connection: Any) -> None:
+        self._pipe = pipe
+        self.connection = connection
+        self._reader = hiredis.Reader(replyError=_error)
+        self._replies: list[Any] = []
+        self._loop = asyncio.get_running_loop()
+        self._patience: asyncio.TimerHandle | None = None
+        self.batch: list[Waiting] = []
+        self.sent_at = 0.0
+        # There is no public way to what redis-py reads and writes with.
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._before = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    def send(self, batch: list[Waiting]) -> None:
+        self.batch = batch
+        self.sent_at = time.monotonic()
+        self._patience = self._loop.call_later(REPLY_SECONDS_MAX, self._give_up)
+        commands = [hiredis.pack_command(tuple(waiting.command())) for waiting in batch]
+        self._transport.write(b"".join(commands))
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            self._replies.append(reply)
+        if self.batch and len(self._replies) >= len(self.batch):
+            batch, self.batch = self.batch, []
+            replies, self._replies = self._replies, []
+            self._rest()
+            self._pipe.answered(batch, replies, time.monotonic() - self.sent_at)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        batch, self.batch = self.batch, []
+        self._rest()
+        self._before.connection_lost(error)  # redis-py waits for this when it closes
+        self._pipe.lost(batch, error or ConnectionError("the store closed the connection"))
+
+    def _rest(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self) -> None:
+        self._transport.abort()  # what comes later belongs to nobody
+
+
+def _error(message: str) -> ResponseError:
+    return NoScriptError(message) if message.startswith("NOSCRIPT") else ResponseError(message)

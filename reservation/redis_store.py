@@ -95,8 +95,8 @@ class RedisStore:
         self._order = script("order")
         self._grant = script("grant")
 
-    def waited(self) -> float:
-        return self._pipe.waited()
+    def wait(self) -> float:
+        return max(self._pipe.waited() / 2, self._reserver.wait())
 
     async def now_ms(self) -> int:
         return _ms(await self._pipe.call("TIME"))
@@ -224,7 +224,7 @@ class RedisStore:
         """Those that nothing has happened to in all the time that they were held. Forgets the others."""
         stream, until, due = shard.holds(hold_ms), now_ms - hold_ms, []
         for entry_id, fields in await self._pipe.call("XRANGE", stream, "-", until, "COUNT", limit):
-            ((name, digest_list),) = fields.items()
+            name, digest_list = fields
             campaign, digests = name.decode(), digest_list.decode().split()
             packed = await self._pipe.call("HMGET", campaign_keys(campaign).reservations, *digests)
             records = [unpack_record(one) if one else None for one in packed]
@@ -266,7 +266,7 @@ class RedisStore:
     async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
         keys = campaign_keys(campaign)
         next_cursor, some = await self._pipe.call("HSCAN", keys.reservations, cursor, "COUNT", _SCAN_COUNT)
-        return int(next_cursor), await self._unpack_all(campaign, some.items())
+        return int(next_cursor), await self._unpack_all(campaign, _pairs(some))
 
     async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
         keys = offer_keys(terms.campaign, terms.sku).for_place

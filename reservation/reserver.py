@@ -8,7 +8,6 @@ with that one only.
 
 from __future__ import annotations
 
-import asyncio
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -36,6 +35,7 @@ class Reserver:
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._groups: dict[Terms, _Group] = {}
+        self.unanswered = 0
         self._commands: WeakKeyDictionary[Terms, list[Any]] = WeakKeyDictionary()
 
     def ask(self, terms: Terms, digest: str, user: str, asking: Asking) -> None:
@@ -44,8 +44,13 @@ class Reserver:
         if group is None or len(group.asking) == GROUP_MAX:
             group = self._groups[terms] = _Group(self, terms)
             self._pipe.put(group)
+        self.unanswered += 1
         group.who += (digest, user)
         group.asking.append(asking)
+
+    def wait(self) -> float:
+        """For how many seconds who asks now has to wait, going by who is ahead and how fast it went."""
+        return self.unanswered * self._pipe.seconds_each
 
     def command(self, terms: Terms) -> list[Any]:
         """What a run on these terms begins with. The same list each time."""
@@ -85,6 +90,10 @@ class _Group:
         self.who: list[str] = []
         self.asking: list[Asking] = []
 
+    @property
+    def asked(self) -> int:
+        return len(self.asking)
+
     def command(self) -> list[Any]:
         self._reserver.close(self)
         command = self._reserver.command(self.terms) + self.who
@@ -101,9 +110,11 @@ class _Group:
             # Nothing was made, and one of them may be to blame: let the others have their answer.
             self._reserver.halve(self)
         elif isinstance(reply, Exception):
+            self._reserver.unanswered -= len(self.asking)
             for asking in self.asking:
                 asking.failed(reply)
         else:
+            self._reserver.unanswered -= len(self.asking)
             now_ms = reply[0]
             for place, asking in enumerate(self.asking, 1):
                 answer = reply[place]
@@ -111,10 +122,6 @@ class _Group:
                     asking.answered(OUTCOMES[answer], now_ms, None)
                 else:
                     asking.answered(OUTCOMES[answer[_OUTCOME]], now_ms, answer[_RECORD])
-
-    def cancel(self) -> None:
-        for asking in self.asking:
-            asking.failed(asyncio.CancelledError())
 
 
 def made_on(terms: Terms) -> MadeOn:

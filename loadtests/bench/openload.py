@@ -28,9 +28,9 @@ from loadtests.bench.wrk import RESERVE_PATH, put_load
 PART = "open load"
 AT_70, OVERLOAD, CROWDED = "at 70 % of peak", "5 x a slow store", "all that can be sent"
 CONNECTIONS_MAX = 2_048
-STORE_SHARE = 0.1
-"""Of a core, for the store that the overload is too much for: so much less than the gateway can refuse."""
-_SLICE_SECONDS = 0.005
+_STOPPED_SECONDS, _RUNNING_SECONDS = 0.018, 0.002
+"""Of the store that the overload is too much for. So what limits is not the gateway, whose core has to
+refuse four requests for each that it lets in."""
 SENT_MAX = 30_000
 """A second: more than a gateway's core can take, and as much as the generator can send beside a store."""
 
@@ -59,7 +59,7 @@ def _round(bench: Bench) -> dict[tuple[str, str, str], float]:
         figures |= _figures(CROWDED, answers)
         figures[CROWDED, "goodput to peak", "ratio"] = _goodput(answers) / peak
         with _slowed(store.pid):
-            slow = _peak(bench, server, seconds=bench.options.seconds)
+            slow = _peak(bench, server, seconds=bench.options.seconds, connections=CONNECTIONS_MAX)
             figures["peak, slow store", "accepted", "1/s"] = slow
             answers = _open(bench, server, tokens, home, rate=5 * slow, connections=CONNECTIONS_MAX)
         figures |= _figures(OVERLOAD, answers)
@@ -67,10 +67,9 @@ def _round(bench: Bench) -> dict[tuple[str, str, str], float]:
     return figures
 
 
-def _peak(bench: Bench, server: Server, *, seconds: int) -> float:
-    load = put_load(
-        server.port, bench.users, bench.cores.rest, seconds=seconds, connections=bench.options.connections
-    )
+def _peak(bench: Bench, server: Server, *, seconds: int, connections: int | None = None) -> float:
+    connections = connections or bench.options.connections
+    load = put_load(server.port, bench.users, bench.cores.rest, seconds=seconds, connections=connections)
     return load.answered(201) / load.seconds
 
 
@@ -131,9 +130,9 @@ def _slowed(pid: int) -> Iterator[None]:
     def alternate() -> None:
         while not stop.is_set():
             os.kill(pid, signal.SIGSTOP)
-            stop.wait(_SLICE_SECONDS * (1 - STORE_SHARE) / STORE_SHARE * STORE_SHARE * 2)
+            stop.wait(_STOPPED_SECONDS)
             os.kill(pid, signal.SIGCONT)
-            stop.wait(_SLICE_SECONDS * STORE_SHARE * 2)
+            stop.wait(_RUNNING_SECONDS)
 
     thread = threading.Thread(target=alternate, daemon=True)
     thread.start()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from loadtests.bench.cpu import pinned
 from loadtests.bench.servers import STOP_SECONDS_MAX, Server, _listens, free_port, running
 
 _DEBIAN = "/usr/lib/rabbitmq/bin"
@@ -21,8 +22,8 @@ def installed() -> bool:
 
 
 @contextmanager
-def rabbit_server(home: Path) -> Iterator[Server]:
-    """A node with one scheduler, which is what a core can feed."""
+def rabbit_server(home: Path, core: int) -> Iterator[Server]:
+    """A node with one scheduler: it has one core."""
     port, dist, epmd = free_port(), free_port(), free_port()
     environment = {
         "HOME": str(home),  # its cookie lies there
@@ -41,11 +42,10 @@ def rabbit_server(home: Path) -> Iterator[Server]:
     }
     (home / "plugins").write_text("[].")
     names = [_program("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
+    node_command = pinned(core, _program("rabbitmq-server"))
     with (
         running("epmd", names, home, lambda: _listens(epmd)),
-        running(
-            "rabbit", [_program("rabbitmq-server")], home, lambda: _listens(port), environment=environment
-        ),
+        running("rabbit", node_command, home, lambda: _listens(port), environment=environment),
     ):
         node = int((home / "pid").read_text())
         try:

@@ -1,0 +1,158 @@
+"""The part that asks how many reservations a second come through RabbitMQ into PostgreSQL, and how late.
+
+Each round first drains a backlog, as after an outage: nothing else runs, and the orders a second are to be
+held against what a gateway accepts in a second. Then it settles a steady stream and looks at the lag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager
+
+import psycopg
+
+from loadtests.bench.figures import Figure
+from loadtests.bench.peak import Unverified
+from loadtests.bench.plan import CAMPAIGN, SKU, put_on_sale
+from loadtests.bench.rabbit import installed
+from loadtests.bench.settling import Settling, settling
+from loadtests.bench.subjects import DOORBUSTER, Bench, Subject
+from reservation.catalog import Catalog
+from reservation.clock import StoreClock
+from reservation.desk import Desk
+from reservation.ids import digest_of
+from reservation.redis_store import RedisStore, connect_redis
+
+PART = "settle"
+SETTLED = "settled"
+IN_TIME = "settled within 1 s"
+LAGS = {"lag, median": 0.5, "lag, 99th percentile": 0.99}
+BACKLOG = 200_000
+ASKING_AT_ONCE = 64
+"""As many as the peak part has connections: it decides how many are made together."""
+STEADY_PER_SECOND = 10_000
+"""About half of what a gateway accepts on one core."""
+STEADY = 10 * STEADY_PER_SECOND
+TICK_SECONDS = 0.002
+SETTLE_SECONDS_MAX = 120.0
+LOOK_SECONDS = 0.05
+
+Found = dict[tuple[str, str], float]
+"""By name and unit."""
+Reserve = Callable[[int], Coroutine[None, None, None]]
+
+
+def measure(bench: Bench, subjects: Sequence[Subject], say: Callable[[str], None]) -> list[Figure]:
+    """Doorbuster alone: none of its peers has a book. Raises Unverified, ServerFailed."""
+    if DOORBUSTER not in [subject.name for subject in subjects]:
+        return []
+    if not installed():
+        say("Not installed, and left out: RabbitMQ, and settling through it.")
+        return []
+    rounds: list[Found] = []
+    for number in range(bench.options.rounds):
+        drained, steady = asyncio.run(_drain(bench)), asyncio.run(_keep_up(bench))
+        rate, cost = drained[SETTLED, "1/s"], sum(drained.values()) - drained[SETTLED, "1/s"]
+        say(
+            f"round {number + 1}  {SETTLED:<26}{rate:>9,.0f}/s  {cost:.1f} us each,"
+            f" {steady[IN_TIME, 'share']:.2%} within 1 s at {STEADY_PER_SECOND:,}/s"
+        )
+        rounds.append(drained | steady)
+    return [
+        Figure(PART, DOORBUSTER, name, unit, tuple(found[name, unit] for found in rounds))
+        for name, unit in rounds[0]
+    ]
+
+
+async def _drain(bench: Bench) -> Found:
+    """How fast a backlog is settled, and what of each part's CPU time that takes."""
+    with settling(bench.cores) as parts, ExitStack() as running:
+        async with _shoppers(parts) as reserve:
+            numbers = iter(range(BACKLOG))
+
+            async def ask() -> None:
+                for number in numbers:
+                    await reserve(number)
+
+            await asyncio.gather(*(ask() for _ in range(ASKING_AT_ONCE)))
+        parts.start(running)
+        started, used_before = time.monotonic(), parts.cpu_seconds()
+        await _settled(parts, BACKLOG)
+        seconds, used = time.monotonic() - started, parts.cpu_seconds()
+        _verify(parts, BACKLOG)
+    found: Found = {(SETTLED, "1/s"): BACKLOG / seconds}
+    for name, before in used_before.items():
+        found[name, "us/reservation"] = (used[name] - before) * 1e6 / BACKLOG
+    return found
+
+
+async def _keep_up(bench: Bench) -> Found:
+    """How late rows are while reservations come at a steady rate, whether or not those before are done."""
+    with settling(bench.cores) as parts, ExitStack() as running:
+        parts.start(running)
+        async with _shoppers(parts) as reserve:
+            await reserve(0)  # from here on, all are connected
+            await _settled(parts, 1)
+            before = parts.lags()
+            await _at_a_steady_rate(reserve, STEADY)
+        await _settled(parts, 1 + STEADY)
+        _verify(parts, 1 + STEADY)
+        below = {bound: settled - before[bound] for bound, settled in parts.lags().items()}
+    found: Found = {(IN_TIME, "share"): below[1.0] / STEADY}
+    for name, share in LAGS.items():
+        # A histogram knows no more than the bound that so many are not above.
+        found[name, "s"] = min(bound for bound, settled in below.items() if settled >= share * STEADY)
+    return found
+
+
+async def _at_a_steady_rate(reserve: Reserve, count: int) -> None:
+    started = time.monotonic()
+    asked: list[asyncio.Task[None]] = []
+    while len(asked) < count:
+        due = min(count, int((time.monotonic() - started) * STEADY_PER_SECOND))
+        asked += [asyncio.create_task(reserve(number)) for number in range(len(asked) + 1, due + 1)]
+        await asyncio.sleep(TICK_SECONDS)
+    await asyncio.gather(*asked)
+
+
+@asynccontextmanager
+async def _shoppers(parts: Settling) -> AsyncIterator[Reserve]:
+    """What makes the reservation of a shopper by their number, as a gateway would."""
+    client = connect_redis(parts.redis_url)
+    try:
+        await put_on_sale(parts.redis_url, BACKLOG)
+        store, clock = RedisStore(client), StoreClock()
+        catalog = Catalog(store, clock)
+        campaign = await catalog.load(CAMPAIGN)
+        if campaign is None:
+            raise Unverified("settle: the campaign was put there just now")
+        terms, _ = Desk(store, catalog, clock).usual_terms(campaign, None, SKU, 1)
+
+        async def reserve(number: int) -> None:
+            user = f"user-{number:08}"
+            await store.reserve(terms, digest_of(CAMPAIGN, user, "key"), user)
+
+        yield reserve
+    finally:
+        await client.aclose()
+
+
+async def _settled(parts: Settling, count: int) -> None:
+    """Wait for so many. Raises Unverified."""
+    until = time.monotonic() + SETTLE_SECONDS_MAX
+    while (settled := parts.settled()) < count:
+        if time.monotonic() > until:
+            raise Unverified(f"settle: {settled:,.0f} of {count:,} in {SETTLE_SECONDS_MAX:g} s")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _verify(parts: Settling, count: int) -> None:
+    """Whether what the workers say they settled is there, once. Raises Unverified."""
+    with psycopg.connect(parts.book_dsn) as connection:
+        rows = connection.execute(
+            "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM order_events)"
+        ).fetchone()
+    if rows != (count, count):
+        raise Unverified(f"settle: {count:,} reservations, and {rows} orders and events")

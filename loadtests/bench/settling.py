@@ -1,0 +1,114 @@
+"""All that is between an accepted reservation and its row, with nothing in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from doorbuster.settings import Settings
+from loadtests.bench.cpu import Cores, cpu_seconds, pinned
+from loadtests.bench.rabbit import rabbit_server
+from loadtests.bench.servers import (
+    Server,
+    _listens,
+    book_server,
+    directory,
+    free_port,
+    redis_server,
+    running,
+)
+
+RELAY, WORKER = "relay", "worker"
+ROLES = (WORKER, WORKER, RELAY)
+"""The relay last: it begins at once, and the workers are there."""
+SETTLED = "doorbuster_settled_events_total"
+LAG = "doorbuster_settlement_lag_seconds_bucket"
+ANSWER_SECONDS_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """Servers that run, and the relay and workers once they are started."""
+
+    home: Path
+    cores: Cores
+    redis_url: str
+    book_dsn: str
+    amqp_url: str
+    pids: dict[str, list[int]]
+    workers: list[Server] = field(default_factory=list)
+    """Their ports are where their metrics are."""
+
+    def start(self, until: ExitStack) -> None:
+        """Start relay and workers. They have the gateway's core: while a backlog is drained, that is idle."""
+        settings = Settings(
+            redis_url=self.redis_url, postgres_dsn=self.book_dsn, amqp_url=self.amqp_url
+        ).environment()
+        for number, role in enumerate(ROLES):
+            port = free_port()
+            ready = partial(_listens, port)
+            command = [sys.executable, "-m", "doorbuster", role, "--metrics-port", str(port)]
+            pid = until.enter_context(
+                running(
+                    f"{role}-{number}",
+                    pinned(self.cores.server, *command),
+                    self.home,
+                    ready,
+                    environment=settings,
+                )
+            )
+            self.pids.setdefault(role, []).append(pid)
+            if role == WORKER:
+                self.workers.append(Server(port, pid))
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """What each part has used so far."""
+        return {name: sum(map(cpu_seconds, pids)) for name, pids in self.pids.items()}
+
+    def settled(self) -> float:
+        """New reservations that the workers have settled so far."""
+        return sum(count for labels, count in self._told(SETTLED) if labels["type"] == "reserved")
+
+    def lags(self) -> dict[float, float]:
+        """By seconds: how many were settled no later than that."""
+        below: dict[float, float] = {}
+        for labels, count in self._told(LAG):
+            bound = float(labels["le"])
+            below[bound] = below.get(bound, 0.0) + count
+        return below
+
+    def _told(self, name: str) -> Iterator[tuple[dict[str, str], float]]:
+        """What the workers' metrics say."""
+        for worker in self.workers:
+            with urlopen(f"http://127.0.0.1:{worker.port}/metrics", timeout=ANSWER_SECONDS_MAX) as answer:
+                families = text_string_to_metric_families(answer.read().decode())
+            yield from (
+                (one.labels, one.value) for family in families for one in family.samples if one.name == name
+            )
+
+
+@contextmanager
+def settling(cores: Cores) -> Iterator[Settling]:
+    """Redis and PostgreSQL share a core, as in the other parts; RabbitMQ is on the gateway's."""
+    with (
+        directory() as home,
+        redis_server(home, cores.rest, "everysec") as store,
+        book_server(home, cores.rest) as book_dsn,
+        rabbit_server(home, cores.server) as broker,
+    ):
+        postmaster = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
+        yield Settling(
+            home,
+            cores,
+            f"redis://127.0.0.1:{store.port}/0",
+            book_dsn,
+            f"amqp://guest:guest@127.0.0.1:{broker.port}/",
+            {"Redis": [store.pid], "PostgreSQL": [postmaster], "RabbitMQ": [broker.pid]},
+        )
