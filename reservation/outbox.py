@@ -26,6 +26,9 @@ from reservation.scripts import script
 GROUP = "settlement"
 READ_ENTRIES_MAX = 64
 """Of one shard in one read."""
+READ_SECONDS_MIN = 0.02
+"""From one read to the next, when the first has found few: each costs reader, broker and book the same
+again, and in this time more come. What comes after a quiet while is read at once."""
 BLOCK_MS = 1_000
 IDLE_MS_MIN = 5_000
 """An entry that its reader has not finished in this time may be taken over by another."""
@@ -106,6 +109,7 @@ class Outbox:
         self._consumer = consumer
         self._streams = [shard.outbox for shard in ALL_SHARDS]
         self._take_over_at = 0.0
+        self._read_at = 0.0
 
     async def open(self) -> None:
         """Make sure that the consumer group is there."""
@@ -142,6 +146,7 @@ class Outbox:
 
     async def read(self) -> list[Entry]:
         """What nobody has read yet: waits up to BLOCK_MS for the first."""
+        await asyncio.sleep(max(0.0, self._read_at - time.monotonic()))
         try:
             found = await self._client.xreadgroup(
                 GROUP,
@@ -156,11 +161,13 @@ class Outbox:
                 return []
             raise _fault(error) from error
         streams = found.items() if isinstance(found, dict) else found
-        return [
+        read = [
             Entry(_text(stream), entry_id, open_entry(fields))
             for stream, entries in streams
             for entry_id, fields in _flat(entries)
         ]
+        self._read_at = time.monotonic() + (READ_SECONDS_MIN if len(read) < READ_ENTRIES_MAX else 0.0)
+        return read
 
     async def take_over(self) -> list[Entry]:
         """What another reader began and did not finish: it died, or is very slow."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import ormsgpack
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -45,10 +45,12 @@ from reservation.record import Facts, MadeOn, Record, Reservation, ShortRecord, 
 from reservation.reserver import Reserver, claim_arguments, gate_arguments, made_on, terms_name
 from reservation.scripts import script
 
+T = TypeVar("T")
 _CONNECTIONS_MAX = 32
 _CONNECT_SECONDS_MAX = 2.0
 _REPLY_SECONDS_MAX = 5.0
 _SCAN_COUNT = 500
+_ENTRIES_AT_ONCE = 64
 _KNOWN_TERMS_MAX = 10_000
 ORDER_KEPT_MS = 180 * 24 * 3_600_000
 """A main order that nothing has happened to for so long is forgotten, and grants nothing any more."""
@@ -207,42 +209,53 @@ class RedisStore:
 
     async def due(self, limit: int) -> list[ReservationId]:
         now_ms = await self.now_ms()
-        async with self._read() as pipeline:
-            for shard in ALL_SHARDS:
-                pipeline.zrangebyscore(shard.deadlines, "-inf", now_ms, start=0, num=limit)
-                pipeline.smembers(shard.hold_times)
-            found = await pipeline.execute()
-        due = [_id(text) for ids in found[::2] for text in ids]
-        for shard, hold_times in zip(ALL_SHARDS, found[1::2], strict=True):
-            for hold_ms in sorted(map(int, hold_times)):
-                due += await self._due_of_holds(shard, hold_ms, now_ms, limit)
-        return due
+        call = self._pipe.call
+        # What is asked at once is one round trip.
+        overdue, hold_times = await asyncio.gather(
+            _all(
+                call("ZRANGEBYSCORE", shard.deadlines, "-inf", now_ms, "LIMIT", 0, limit)
+                for shard in ALL_SHARDS
+            ),
+            _all(call("SMEMBERS", shard.hold_times) for shard in ALL_SHARDS),
+        )
+        held = await _all(
+            self._due_of_holds(shard, hold_ms, now_ms, limit)
+            for shard, times in zip(ALL_SHARDS, hold_times, strict=True)
+            for hold_ms in sorted(map(int, times))
+        )
+        return [_id(text) for ids in overdue for text in ids] + [one for due in held for one in due]
 
     async def _due_of_holds(
         self, shard: ShardKeys, hold_ms: int, now_ms: int, limit: int
     ) -> list[ReservationId]:
         """Those that nothing has happened to in all the time that they were held. Forgets the others."""
-        stream, until, due = shard.holds(hold_ms), now_ms - hold_ms, []
-        for entry_id, fields in await self._pipe.call("XRANGE", stream, "-", until, "COUNT", limit):
-            name, digest_list = fields
-            campaign, digests = name.decode(), digest_list.decode().split()
-            packed = await self._pipe.call("HMGET", campaign_keys(campaign).reservations, *digests)
-            records = [unpack_record(one) if one else None for one in packed]
-            short = [
-                (digest, record)
-                for digest, record in zip(digests, records, strict=True)
-                if isinstance(record, ShortRecord)
-            ]
-            if not short:
-                await self._pipe.call("XDEL", stream, entry_id)
-            due += [
-                ReservationId(campaign, digest)
-                for digest, record in short
-                if record.created_at + hold_ms <= now_ms
-            ]
+        stream, until = shard.holds(hold_ms), now_ms - hold_ms
+        due: list[ReservationId] = []
+        over: list[bytes] = []
+        entries = await self._pipe.call("XRANGE", stream, "-", until, "COUNT", limit)
+        for first in range(0, len(entries), _ENTRIES_AT_ONCE):
+            some = entries[first : first + _ENTRIES_AT_ONCE]
+            untouched = await _all(self._untouched(fields) for _, fields in some)
+            for (entry_id, _), left in zip(some, untouched, strict=True):
+                if not left:
+                    over.append(entry_id)
+                due += [one for one, created_at in left if created_at + hold_ms <= now_ms]
             if len(due) >= limit:
                 break
+        if over:
+            await self._pipe.call("XDEL", stream, *over)
         return due[:limit]
+
+    async def _untouched(self, fields: Sequence[bytes]) -> list[tuple[ReservationId, int]]:
+        """Those of an entry of a stream of holds that nothing has happened to, and when they were made."""
+        campaign, digests = fields[0].decode(), fields[1].decode().split()
+        packed = await self._pipe.call("HMGET", campaign_keys(campaign).reservations, *digests)
+        records = [(digest, unpack_record(one)) for digest, one in zip(digests, packed, strict=True) if one]
+        return [
+            (ReservationId(campaign, digest), record.created_at)
+            for digest, record in records
+            if isinstance(record, ShortRecord)
+        ]
 
     async def snapshot(self, campaign: str) -> Snapshot | None:
         found = await self._pipe.run(self._snapshot, campaign_keys(campaign).for_snapshot, ())
@@ -423,6 +436,10 @@ class _Reading:
         await self._pipeline.reset()  # type: ignore[no-untyped-call]
         if isinstance(error, Exception) and unable(error):
             raise StoreUnavailable(str(error)) from error
+
+
+async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    return await asyncio.gather(*asked)
 
 
 def _user_of(counter: str) -> str:

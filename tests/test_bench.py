@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from loadtests.bench import peak
+from loadtests.bench import openload, peak, scale
 from loadtests.bench.__main__ import run, write
 from loadtests.bench.cpu import CpuUse
 from loadtests.bench.figures import Figure, Figures
@@ -20,7 +20,7 @@ from loadtests.bench.peak import Run, Unverified, verify
 from loadtests.bench.picture import picture
 from loadtests.bench.subjects import DOORBUSTER, DOORBUSTER_SOLD_OUT, ECHO, ONE_EVALSHA, SUBJECTS, Subject
 from loadtests.bench.table import tables
-from loadtests.bench.targets import TARGETS, Target
+from loadtests.bench.targets import TARGETS, Key, Target
 from loadtests.bench.wrk import Load
 
 MEASURED = (ECHO, ONE_EVALSHA, DOORBUSTER, DOORBUSTER_SOLD_OUT)
@@ -40,18 +40,40 @@ def run_of(statuses: dict[str, int], made: int, *, broken: int = 0, late: int = 
     return Run(201, Load(1_000_000, statuses, broken, late), made, IDLE, IDLE)
 
 
+def short(directory: Path, part: str) -> Options:
+    return Options(
+        rounds=1,
+        seconds=1,
+        warm_up_seconds=1,
+        connections=CONNECTIONS,
+        subjects=MEASURED,
+        reservations=5_000,
+        campaigns=3,
+        parts=(part,),
+        attempts=1,
+        figures=directory / "figures.json",
+        picture=directory / "figures.svg",
+    )
+
+
 class TestARound:
+    def test_of_open_loads_accounts_for_everybody_who_came(self, tmp_path: Path) -> None:
+        figures = run(short(tmp_path, "open"), Console(quiet=True))
+        for subject in (openload.AT_70, openload.OVERLOAD, openload.CROWDED):
+            found = {one.name: one.median for one in figures.all() if one.subject == subject}
+            ends = ("admitted", "refused", "overloaded", "other", "error", "unsent")
+            assert sum(found[end] for end in ends) == pytest.approx(found["offered"], rel=0.05)
+            assert found["admitted"] > 0
+            assert found["refused without Retry-After"] == 0
+
+    def test_of_full_stores_reserves_in_each(self, tmp_path: Path) -> None:
+        figures = run(short(tmp_path, "scale"), Console(quiet=True))
+        assert figures.subjects(scale.PART) == [scale.EMPTY, scale.FULL, scale.MANY]
+        for one in figures.all():
+            assert one.median > 0, one
+
     def test_yields_figures_of_every_subject_and_accepts_what_is_in_redis(self, tmp_path: Path) -> None:
-        options = Options(
-            rounds=1,
-            seconds=1,
-            warm_up_seconds=0,
-            connections=CONNECTIONS,
-            subjects=MEASURED,
-            attempts=1,
-            figures=tmp_path / "figures.json",
-            picture=tmp_path / "figures.svg",
-        )
+        options = short(tmp_path, "peak")
         figures = run(options, Console(quiet=True))
         assert figures.subjects(peak.PART) == list(MEASURED)
         for subject in MEASURED:
@@ -115,19 +137,29 @@ class TestFigures:
 
 
 class TestTargets:
-    target = Target(peak.PART, peak.ANSWERS, "a", "b", 0.5)
+    of, to = Key(peak.PART, "a", peak.ANSWERS), Key(peak.PART, "b", peak.ANSWERS)
+    target = Target("a / b", of, to, least=0.5)
 
     def test_met_from_the_least_ratio_on(self) -> None:
         figures = Figures([answers("a", 50), answers("b", 100)])
         assert self.target.met(figures) is True
-        assert replace(self.target, ratio_min=0.51).met(figures) is False
+        assert replace(self.target, least=0.51).met(figures) is False
+
+    def test_met_up_to_the_most_of_a_figure(self) -> None:
+        figures = Figures([answers("a", 50, 60, 70)])
+        target = Target("a", self.of, most=60)
+        assert target.met(figures) is True
+        assert replace(target, most=59).met(figures) is False
 
     def test_neither_met_nor_missed_where_not_measured(self) -> None:
         assert self.target.met(Figures([answers("a", 50)])) is None
 
     def test_name_subjects_that_there_are(self) -> None:
         there = {subject.name for subject in SUBJECTS}
-        assert {name for target in TARGETS for name in (target.subject, target.to)} <= there
+        named = {key.subject for target in TARGETS for key in (target.of, target.to) if key is not None}
+        assert named <= there | {openload.AT_70, openload.OVERLOAD, openload.CROWDED} | {
+            scale.EMPTY, scale.FULL, scale.MANY
+        }  # fmt: skip
 
 
 class TestWhatIsShown:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import orjson
 from rich.console import Console
 
-from loadtests.bench import machine, peak, wrk
+from loadtests.bench import machine, openload, peak, scale, settle, wrk
 from loadtests.bench.cpu import find_cores
 from loadtests.bench.figures import Figures
 from loadtests.bench.options import Options
@@ -22,7 +22,7 @@ from loadtests.bench.targets import TARGETS
 from loadtests.bench.users import write_users
 
 TABLE_CHARS = 110
-PARTS = (peak.measure,)
+PARTS = {"peak": peak.measure, "open": openload.measure, "settle": settle.measure, "scale": scale.measure}
 """Each measures the subjects and yields its figures."""
 
 
@@ -60,7 +60,8 @@ def run(options: Options, console: Console) -> Figures:
         users = home / "users"
         write_users(users, keys.jwt_secret)
         bench = Bench(options, cores, keys, users, book_dsn)
-        return Figures(figure for part in PARTS for figure in part(bench, there, console.print))
+        parts = [part for name, part in PARTS.items() if not options.parts or name in options.parts]
+        return Figures(figure for part in parts for figure in part(bench, there, console.print))
 
 
 def chosen(options: Options) -> list[Subject]:
@@ -79,7 +80,7 @@ def write(figures: Figures, options: Options) -> None:
         "connections": options.connections,
         "figures": figures.all(),
         "targets": [
-            {"target": target, "measured": target.ratio(figures), "met": target.met(figures)}
+            {"target": target, "measured": target.measured(figures), "met": target.met(figures)}
             for target in TARGETS
         ],
     }

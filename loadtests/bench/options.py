@@ -19,6 +19,12 @@ class Options:
     connections: int
     subjects: tuple[str, ...]
     """Names; none is all that are installed."""
+    reservations: int
+    """Live ones in the full store."""
+    campaigns: int
+    """In the store with many."""
+    parts: tuple[str, ...]
+    """Names; none is all."""
     attempts: int
     """A run that other processes disturbed is made again, until there were so many."""
     figures: Path
@@ -32,6 +38,9 @@ class Options:
         parser.add_argument("--warm-up-seconds", type=int, default=1, help="before that")
         parser.add_argument("--connections", type=int, default=64, help="each with a request under way")
         parser.add_argument("--subject", action="append", default=[], help="only this one; may be repeated")
+        parser.add_argument("--part", action="append", default=[], help="only this one; may be repeated")
+        parser.add_argument("--reservations", type=int, default=5_000_000, help="in the full store")
+        parser.add_argument("--campaigns", type=int, default=10_000, help="in the store with many")
         parser.add_argument("--attempts", type=int, default=3, help="at a run that others disturb")
         parser.add_argument("--figures", type=Path, default=BUILT / "figures.json", help="written at the end")
         parser.add_argument("--picture", type=Path, default=BUILT / "figures.svg", help="likewise")
@@ -42,6 +51,9 @@ class Options:
             warm_up_seconds=given.warm_up_seconds,
             connections=given.connections,
             subjects=tuple(given.subject),
+            reservations=given.reservations,
+            campaigns=given.campaigns,
+            parts=tuple(given.part),
             attempts=given.attempts,
             figures=given.figures,
             picture=given.picture,

@@ -18,6 +18,7 @@ from reservation.catalog import Catalog, parse_campaign
 from reservation.clock import StoreClock
 from reservation.desk import Desk
 from reservation.ids import DIGEST_CHARS
+from reservation.kernel import Terms
 from reservation.keys import campaign_keys, offer_keys
 from reservation.redis_store import RedisStore, connect_redis
 from reservation.reserver import reserve_arguments
@@ -49,14 +50,7 @@ async def put_on_sale(redis_url: str, stock: int) -> dict[str, Any]:
     """Put the sale into this Redis; the plan for it."""
     client = connect_redis(redis_url)
     try:
-        store, clock = RedisStore(client), StoreClock()
-        catalog = Catalog(store, clock)
-        await Administration(store, catalog, _NothingBefore()).put(parse_campaign(sale(stock)))
-        campaign = await catalog.load(CAMPAIGN)
-        if campaign is None:
-            raise RuntimeError("the campaign was put there just now")
-        desk = Desk(store, catalog, clock)
-        terms, _ = desk.usual_terms(campaign, None, SKU, 1)
+        terms = await terms_on_sale(RedisStore(client), sale(stock))
     finally:
         await client.aclose()
     args = [*reserve_arguments(terms), "digest", "user"]
@@ -70,6 +64,18 @@ async def put_on_sale(redis_url: str, stock: int) -> dict[str, Any]:
         "outcome_at": 1,
         "campaign": CAMPAIGN,
     }
+
+
+async def terms_on_sale(store: RedisStore, document: dict[str, Any]) -> Terms:
+    """Put the sale into this store; the terms on which one unit is reserved."""
+    clock = StoreClock()
+    catalog = Catalog(store, clock)
+    await Administration(store, catalog, _NothingBefore()).put(parse_campaign(document))
+    campaign = await catalog.load(document["id"])
+    if campaign is None:
+        raise RuntimeError("the campaign was put there just now")
+    terms, _ = Desk(store, catalog, clock).usual_terms(campaign, None, SKU, 1)
+    return terms
 
 
 class _NothingBefore:

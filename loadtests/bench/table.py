@@ -58,10 +58,11 @@ def costs_table(figures: Figures) -> Table:
 
 def targets_table(figures: Figures, targets: Iterable[Target]) -> Table:
     """Each target, what was measured, and whether that is enough."""
-    table = _table("Targets: the ratio of medians", ["", "to"], ["at least", "measured", ""])
+    table = _table("Targets: medians, or their ratios", [""], ["at least", "at most", "measured", ""])
     for target in targets:
-        ratio, verdict = ratio_text(target.ratio(figures)), verdict_text(target.met(figures))
-        table.add_row(target.subject, target.to, f"{target.ratio_min:.2f}", ratio, verdict)
+        bounds = ("" if bound is None else ratio_text(bound) for bound in (target.least, target.most))
+        measured, verdict = ratio_text(target.measured(figures)), verdict_text(target.met(figures))
+        table.add_row(target.what, *bounds, measured, verdict)
     return table
 
 
