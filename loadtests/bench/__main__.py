@@ -10,7 +10,7 @@ from typing import NoReturn
 import orjson
 from rich.console import Console
 
-from loadtests.bench import machine, openload, peak, scale, settle, wrk
+from loadtests.bench import ablation, durability, machine, openload, peak, scale, settle, wrk
 from loadtests.bench.cpu import find_cores
 from loadtests.bench.figures import Figures
 from loadtests.bench.options import Options
@@ -22,7 +22,14 @@ from loadtests.bench.targets import TARGETS
 from loadtests.bench.users import write_users
 
 TABLE_CHARS = 110
-PARTS = {"peak": peak.measure, "open": openload.measure, "settle": settle.measure, "scale": scale.measure}
+PARTS = {
+    "peak": peak.measure,
+    "ablation": ablation.measure,
+    "open": openload.measure,
+    "settle": settle.measure,
+    "scale": scale.measure,
+    "durability": durability.measure,
+}
 """Each measures the subjects and yields its figures."""
 
 

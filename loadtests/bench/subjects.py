@@ -9,7 +9,7 @@ import shutil
 import string
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +118,10 @@ def _nginx(bench: Bench, place: Place) -> AbstractContextManager[Server]:
 
 
 @contextmanager
-def _doorbuster(bench: Bench, place: Place, stock: int = STOCK) -> Iterator[Server]:
+def doorbuster(
+    bench: Bench, place: Place, stock: int = STOCK, program: Sequence[str] = ("doorbuster",)
+) -> Iterator[Server]:
+    """`program` is the module that is run, with what it is told before the rest."""
     settings = Settings(
         redis_url=f"redis://127.0.0.1:{place.redis_port}/0",
         postgres_dsn=bench.book_dsn,
@@ -126,7 +129,7 @@ def _doorbuster(bench: Bench, place: Place, stock: int = STOCK) -> Iterator[Serv
         service_key=bench.keys.service_key,
         psp_secret=bench.keys.psp_secret,
     )
-    command = [sys.executable, "-m", "doorbuster", "gateway", "--workers", "1", "--port"]
+    command = [sys.executable, "-m", *program, "gateway", "--workers", "1", "--port"]
     with http_server(
         "doorbuster",
         lambda port: [*command, str(port)],
@@ -139,7 +142,7 @@ def _doorbuster(bench: Bench, place: Place, stock: int = STOCK) -> Iterator[Serv
 
 
 def _sold_out(bench: Bench, place: Place) -> AbstractContextManager[Server]:
-    return _doorbuster(bench, place, stock=0)
+    return doorbuster(bench, place, stock=0)
 
 
 def _put(port: int, service_key: str, stock: int) -> None:
@@ -176,7 +179,7 @@ SUBJECTS = (
     Subject(ONE_EVALSHA, _one_evalsha),
     Subject(FASTIFY_IOREDIS, _fastify, _fastify_installed),
     Subject(NGINX_LUA_REDIS, _nginx, _nginx_installed),
-    Subject(DOORBUSTER, _doorbuster, plans=False),
-    Subject(DOORBUSTER_ALWAYS, _doorbuster, fsync="always", plans=False),
+    Subject(DOORBUSTER, doorbuster, plans=False),
+    Subject(DOORBUSTER_ALWAYS, doorbuster, fsync="always", plans=False),
     Subject(DOORBUSTER_SOLD_OUT, _sold_out, stock=0, status=409, plans=False),
 )
