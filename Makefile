@@ -1,12 +1,13 @@
 # make demo   a campaign of each kind, and its audit           make test   everything, on real servers
 # make check  style, types, imports, names                  make lock   renew the locked dependencies
+# make bench  a gateway on one core beside its peers, and what the rest costs; wants the machine to itself
 # make properties   5,000 random lives of campaigns, in Redis and in the model side by side: half an hour
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check properties lock clean
+.PHONY: demo test check bench properties lock clean
 
 demo: $(VENV)/run
 	$(BIN)/doorbuster demo
@@ -14,6 +15,11 @@ demo: $(VENV)/run
 test: $(VENV)/dev
 	scripts/install-servers
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/dev
+	scripts/install-servers
+	scripts/install-bench
+	$(BIN)/python -m loadtests.bench
 
 properties: $(VENV)/dev
 	scripts/install-servers

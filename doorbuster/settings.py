@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     notify_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
 
     outbox_events_max: Annotated[int, Field(ge=1)] = 5_000_000
-    """Events that may wait for the book before new reservations are refused; some 50 bytes of Redis each."""
+    """Events that may wait for the book before new reservations are refused. Of reservations that were made
+    together each takes some 50 bytes of Redis; any other takes a whole record's."""
 
     def need(self, *names: str) -> None:
         """Raises SettingsError for the first of these that is not set."""

@@ -10,6 +10,7 @@ there is one place where the rules are, and this one knows none of them.
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -29,7 +30,7 @@ from reservation.catalog import Catalog
 from reservation.desk import Desk, refusal_of
 from reservation.ids import digest_of
 from reservation.kernel import Store, Terms
-from reservation.outcomes import Fault, Outcome
+from reservation.outcomes import Fault, Outcome, Refusal
 from reservation.validation import Invalid, parse
 
 ROUTE = "/v1/campaigns/{campaign}/reservations"
@@ -93,14 +94,14 @@ class FastLane:
         if ready.campaign is not self._catalog.known(ready.campaign.id):  # it has changed
             self._ready.clear()
             return False
-        if self.admission.closed_to_reservations:
-            way.answer(_OVERLOADED % rfc822_formatted_time().encode())
-            return True
-        self.admission.requests += 1
         digest = digest_of(ready.campaign.id, user.id, key)
-        self._store.ask(
-            ready.terms, digest, user.id, _Asked(self, ready, digest, user, message, payload, way)
-        )
+        closed = self.admission.closed_to_reservations
+        self.admission.requests += 1
+        asked = _Asked(self, ready, digest, user, message, payload, way)
+        if closed:
+            asked.turn_away()
+        else:
+            self._store.ask(ready.terms, digest, user.id, asked)
         return True
 
     def _prepare(self, path: str, user: User, body: bytes) -> _Ready | None:
@@ -151,23 +152,29 @@ class _Asked:
         if outcome is Outcome.MOVED and record is None:
             user = orjson.dumps(self._user.id)
             self._answer("held", 201, self._ready.granted.response(self._digest, user, now_ms))
-        elif outcome in _FIXED:
-            status, response = _FIXED[outcome]
-            self._answer(outcome, status, response % rfc822_formatted_time().encode())
+        elif outcome in _REFUSALS:
+            self._refuse(outcome, _refused(refusal_of(outcome, self._ready.campaign, now_ms)))
         else:
             self._hand_back()
+
+    def turn_away(self) -> None:
+        """There is no room for it."""
+        self._refuse("overloaded", _OVERLOADED)
 
     def failed(self, error: BaseException) -> None:
         if isinstance(error, Exception) and not isinstance(error, Fault):
             self._hand_back()  # a defect of ours, which the ordinary lane knows how to say
             return
         # Not once more: whether it was made is not known.
-        status, response = _FIXED[Outcome.STORE_UNAVAILABLE]
-        self._answer(Outcome.STORE_UNAVAILABLE, status, response % rfc822_formatted_time().encode())
+        self._refuse(Outcome.STORE_UNAVAILABLE, _STORE_UNAVAILABLE)
 
     def _hand_back(self) -> None:
         self._lane.admission.requests -= 1
         self._way.hand_back(self._message, self._payload)
+
+    def _refuse(self, outcome: str, problem: tuple[int, bytes]) -> None:
+        status, response = problem
+        self._answer(outcome, status, response % rfc822_formatted_time().encode())
 
     def _answer(self, outcome: str, status: int, response: bytes) -> None:
         lane, campaign = self._lane, self._ready.campaign
@@ -187,8 +194,8 @@ def _whole_body(payload: Any) -> bytes | None:
     return None
 
 
-def _fixed(problem: Problem) -> tuple[int, bytes]:
-    """A problem that always reads the same, as a whole response but for its date."""
+def _response_of(problem: Problem) -> tuple[int, bytes]:
+    """The status, and the whole response but for its date."""
     response = problem.response()
     assert isinstance(response.body, bytes)  # noqa: S101  (it was made of bytes)
     head = [f"HTTP/1.1 {response.status} {response.reason}"]
@@ -197,9 +204,21 @@ def _fixed(problem: Problem) -> tuple[int, bytes]:
     return response.status, "\r\n".join(head).encode() + response.body.replace(b"%", b"%%")
 
 
-_FIXED = {
-    Outcome.SOLD_OUT: _fixed(Problem.of(refusal_of(Outcome.SOLD_OUT))),
-    Outcome.QUOTA_EXCEEDED: _fixed(Problem.of(refusal_of(Outcome.QUOTA_EXCEEDED))),
-    Outcome.STORE_UNAVAILABLE: _fixed(store_unavailable()),
-}
-_OVERLOADED_STATUS, _OVERLOADED = _fixed(overloaded())
+@lru_cache(maxsize=1_024)
+def _refused(refusal: Refusal) -> tuple[int, bytes]:
+    # Thousands are refused in the same words: all, if it is the second before a sale opens.
+    return _response_of(Problem.of(refusal))
+
+
+_REFUSALS = frozenset(
+    {
+        Outcome.ENDED,
+        Outcome.NOT_STARTED,
+        Outcome.PAUSED,
+        Outcome.QUOTA_EXCEEDED,
+        Outcome.SOLD_OUT,
+    }
+)
+"""Those that say all there is to say. After the others, there is more to look at."""
+_STORE_UNAVAILABLE = _response_of(store_unavailable())
+_OVERLOADED = _response_of(overloaded())

@@ -62,9 +62,10 @@ class Reservations:
     async def reserve(self, request: web.Request) -> web.Response:
         user = await self._authenticator.user(request)
         key = idempotency_key(request.headers)
-        if self._admission.closed_to_reservations:
-            raise overloaded()
         campaign_id = request.match_info["campaign"]
+        if self._admission.closed_to_reservations:
+            self._count(campaign_id, "overloaded")
+            raise overloaded()
         body = await read_document(request, ReserveBody)
         wanted = Request(body.sku, body.quantity, body.order_id)
         try:

@@ -1,12 +1,13 @@
 """The kernel's seam: what a store promises, in its own words.
 
-There are two stores: `redis_store.RedisStore`, which is Redis and two Lua scripts, and
+There are two stores: `redis_store.RedisStore`, which is Redis and the scripts in lua/, and
 `model.ModelStore`, which is the same promise in plain Python: the executable specification and
 the fast fake. tests/contract holds both to it.
 
 The one rule is `used + n <= cap`. A reservation is a list of claims on capped counters, granted
-exactly when every claim holds. A move sets a reservation's claims to a new list; the store takes
-the difference. So making, amending, giving up and taking again are one operation.
+exactly when every claim holds. A new one takes the claims of its terms; a move sets them to a new
+list, and the store takes the difference. So making, amending, giving up and taking again follow
+one rule.
 """
 
 from __future__ import annotations
@@ -289,7 +290,10 @@ class Store(Protocol):
         ...
 
     async def due(self, limit: int) -> list[ReservationId]:
-        """Reservations whose deadline has passed: at most `limit` a shard, longest overdue first."""
+        """Reservations whose deadline has passed, longest overdue first among those held equally long.
+
+        At most `limit` of each place that a store looks in.
+        """
         ...
 
     async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:

@@ -24,16 +24,19 @@ class ShardKeys:
 
     @cached_property
     def deadlines(self) -> str:
-        """Sorted set: reservation id by deadline, ms; but for those that nothing has happened to yet."""
+        """Sorted set: reservation id by deadline, ms; but for those that are in `holds`."""
         return f"{self.prefix}:deadlines"
 
     @cached_property
     def hold_times(self) -> str:
-        """Set: every hold, ms, that there is a `holds` for."""
+        """Set: every hold, ms, that there has been a `holds` for."""
         return f"{self.prefix}:hold_times"
 
     def holds(self, hold_ms: int) -> str:
-        """Stream: campaign -> digests, in the order in which they were made, all held for so long."""
+        """Stream: campaign -> digests, in the order in which they were made, all held for so long.
+
+        One that something has happened to stays until its time has come, and counts no more.
+        """
         return f"{self.prefix}:holds:{hold_ms}"
 
     @cached_property
@@ -91,7 +94,8 @@ class CampaignKeys:
 
     @cached_property
     def campaign(self) -> str:
-        """Hash: revision, status, document, changed_at."""
+        """Hash: revision, status, document, changed_at; ends_at and final_at of its ranking; how many are
+        waiting in its queues, and how many tickets they were given."""
         return f"{self.prefix}:campaign"
 
     @cached_property
@@ -111,7 +115,7 @@ class CampaignKeys:
 
     @cached_property
     def reservations(self) -> str:
-        """Hash: digest -> packed record."""
+        """Hash: digest -> packed record, short while nothing has happened to it."""
         return f"{self.prefix}:reservations"
 
     @cached_property

@@ -1,7 +1,8 @@
 """The kernel in plain Python: the executable specification, and the fast fake.
 
-Read this beside lua/*.lua: same steps, same order, same names. Nothing here awaits between its
-first read and its last write, so it is as atomic as a script.
+Read this beside lua/*.lua: same steps, same order, same names. What a script does for many, as if one
+had come after the other, is done here for one at a time; and nothing is kept short, but as it is.
+Nothing here awaits between its first read and its last write, so it is as atomic as a script.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What became of a move. Listed in order of precedence."""
+    """What became of a wish to reserve, or of a move. Listed in order of precedence."""
 
     REPLAYED = "replayed"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"

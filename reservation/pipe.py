@@ -44,7 +44,7 @@ def unable(error: Exception) -> bool:
     """Whether the store, and not our command, is at fault."""
     if isinstance(error, ResponseError):
         return isinstance(error, _AWAY) or str(error).startswith(_UNABLE)
-    return isinstance(error, (*_AWAY, RuntimeError))  # RuntimeError: see Pipe
+    return isinstance(error, (*_AWAY, RuntimeError))  # uvloop's, on a transport that was closed
 
 
 class Waiting(Protocol):

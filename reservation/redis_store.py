@@ -1,4 +1,4 @@
-"""The store on Redis: scripts that change it, and reads."""
+"""The store on Redis: scripts that change it, and reads. reserver.py makes new reservations, in groups."""
 
 from __future__ import annotations
 
@@ -258,7 +258,11 @@ class RedisStore:
         ]
 
     async def snapshot(self, campaign: str) -> Snapshot | None:
-        found = await self._pipe.run(self._snapshot, campaign_keys(campaign).for_snapshot, ())
+        keys = campaign_keys(campaign).for_snapshot
+        # On a connection of its own: with millions of reservations it takes longer than others may wait.
+        async with self._read() as pipeline:
+            pipeline.eval(self._snapshot.source, len(keys), *keys)
+            (found,) = await pipeline.execute()
         if not found:
             return None
         used, caps, tally, reservations, terms, users, events, ranking = found

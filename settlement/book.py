@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.errors import ProgramLimitExceeded
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from reservation.envelope import Envelope
@@ -112,7 +113,7 @@ class Book:
                 for name, found in steps:
                     if found:
                         await connection.execute(statement(name), {"rows": f"[{','.join(found)}]"})
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
+        except (psycopg.DataError, psycopg.IntegrityError, ProgramLimitExceeded) as error:
             raise BookRefused(str(error)) from error
         except (psycopg.Error, PoolTimeout, OSError) as error:
             raise BookUnavailable(str(error)) from error

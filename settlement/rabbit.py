@@ -19,7 +19,7 @@ from reservation.envelope import Envelope, events_in, halves, singly
 from reservation.outcomes import Fault
 from settlement.dead_letters import DeadLetter, DeadLetters
 from settlement.metrics import DEAD_LETTERS
-from settlement.source import Batch
+from settlement.source import BATCH_EVENTS_MAX, Batch
 
 EVENTS = "doorbuster.events"
 DEAD = "doorbuster.dead"
@@ -28,8 +28,6 @@ DELIVERIES_MAX = 10
 MESSAGE_BYTES_MAX = 64 * 1024
 """Some 1,500 reservations that were made together, or 100 events of another sort."""
 PREFETCH_MESSAGES = 50
-BATCH_EVENTS_MAX = 5_000
-"""In one transaction. A message that begins below it is taken whole. More would not be cheaper."""
 CONNECT_SECONDS_MAX = 10
 CONFIRM_SECONDS_MAX = 30
 _log = structlog.get_logger(__name__)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
-from reservation.envelope import Envelope
+from reservation.envelope import Envelope, events_in
 from reservation.outbox import Entry, Outbox
 from reservation.outcomes import StoreUnavailable
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
 from settlement.retry import patiently
+
+BATCH_EVENTS_MAX = 5_000
+"""In one transaction; what begins below it is taken whole. More would not be cheaper."""
 
 
 class Batch(Protocol):
@@ -66,5 +69,18 @@ class OutboxSource:
     async def batches(self) -> AsyncIterator[Batch]:
         while True:
             entries = await patiently(self._outbox.next, StoreUnavailable)
-            if entries:
-                yield OutboxBatch(self._outbox, entries)
+            for batch in _batches(entries):
+                yield OutboxBatch(self._outbox, batch)
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    events = 0
+    for entry in entries:
+        batch.append(entry)
+        events += events_in(entry.envelope)
+        if events >= BATCH_EVENTS_MAX:
+            yield batch
+            batch, events = [], 0
+    if batch:
+        yield batch

@@ -57,6 +57,9 @@ def main() -> None:
 
 def run(options: Options, console: Console) -> Figures:
     """Measure all parts. Raises Unverified, ServerFailed, LoadFailed."""
+    unknown = set(options.parts) - PARTS.keys()
+    if unknown:
+        sys.exit(f"bench: no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     subjects = chosen(options)
     left_out = [subject.name for subject in subjects if not subject.installed()]
     if left_out:

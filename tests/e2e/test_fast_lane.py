@@ -9,6 +9,7 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -280,3 +281,35 @@ async def test_one_users_damaged_record_is_that_users_trouble_only(
     answers = dict(zip(names, found, strict=True))
     assert answers.pop("damaged").status == 500
     assert {one.status for one in answers.values()} == {201}
+
+
+async def test_stock_that_came_back_is_sold_at_once_by_every_process(client: Client, up: Stack) -> None:
+    campaign = await client.create(offers=[{"sku": "phone", "price": 1, "stock": 1}])
+    assert (await client.reserve(campaign, "ann")).status == 201
+    for round_ in range(20):
+        # Every process has just said that there is nothing left.
+        refused = await asyncio.gather(*(client.reserve(campaign, f"late-{n}") for n in range(8)))
+        assert {one.code for one in refused} == {"sold_out"}
+        path = f"/v1/campaigns/{campaign}/offers/phone/stock"
+        assert (await client.call("POST", path, service=True, json_body={"delta": 8})).status == 200
+        # Each on a connection of its own: the kernel spreads them.
+        served = await asyncio.gather(*(client.reserve(campaign, f"early-{round_}-{n}") for n in range(8)))
+        assert {one.status for one in served} == {201}
+
+
+async def test_before_the_opening_both_lanes_say_when_it_is(client: Client, up: Stack) -> None:
+    opens_at = (datetime.now(UTC) + timedelta(minutes=10)).isoformat(timespec="milliseconds")
+    campaign, line = await client.create(opens_at=opens_at), await Line.open(up.url)
+    try:
+        answers = []
+        for lines in ((ORDINARY,), (), ()):
+            await line.send(reserving(campaign, "ann", uuid.uuid4().hex, b'{"sku":"phone"}', *lines))
+            answers.append(await line.answer())
+    finally:
+        line.close()
+    for head, body in answers:
+        assert body["code"] == "not_started"
+        assert datetime.fromisoformat(body["opens_at"]) == datetime.fromisoformat(opens_at)
+        assert 590 <= body.pop("retry_after_s") <= 600
+        assert [line.split(":")[0] for line in head] == [line.split(":")[0] for line in answers[0][0]]
+    assert answers[0][1] == answers[1][1] == answers[2][1]

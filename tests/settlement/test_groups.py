@@ -32,6 +32,8 @@ from tests.stack import eventually
 
 CROWD = ("ann", "bob", "cat", "dan", "käthe", "小红")
 
+TOO_LONG = random.Random(7).randbytes(8_000).hex()
+
 
 async def made_together(shop: Shop, tier: str | None = None) -> None:
     asking = (shop.desk.reserve(shop.campaign, user, tier, user, Request("phone", 1)) for user in CROWD)
@@ -58,9 +60,9 @@ def with_user(group: Envelope, old: str, new: object) -> Envelope:
     return group | {"who": [new if part == old else part for part in group["who"]]}
 
 
-def crowd_of(group: Envelope, number: int) -> Envelope:
+def crowd_of(group: Envelope, number: int, first: int = 0) -> Envelope:
     """The same group with so many in it."""
-    who = [part for n in range(number) for part in (f"{n:0{DIGEST_CHARS}}", f"user-{n:08}")]
+    who = [part for n in range(first, first + number) for part in (f"{n:0{DIGEST_CHARS}}", f"user-{n:08}")]
     return group | {"who": who}
 
 
@@ -127,7 +129,7 @@ def torn(envelope: Envelope, dice: random.Random) -> Sequence[Envelope]:
 
 
 @pytest.mark.parametrize("through", ["outbox", "rabbit"])
-@pytest.mark.parametrize("bad", ["b\x00b", 7], ids=["refused by PostgreSQL", "refused by us"])
+@pytest.mark.parametrize("bad", ["b\x00b", TOO_LONG, 7], ids=["no text", "too long to index", "not a name"])
 async def test_one_bad_reservation_goes_alone_to_the_dead_letters(
     shop: Shop,
     redis_client: Redis,
@@ -203,6 +205,27 @@ async def test_a_group_that_is_too_large_for_a_message_is_parted(
     await broker.publish(EVENTS, [campaign, large])
     async with working(RabbitSource(Broker(amqp_url)), book):
         await eventually(lambda: orders(postgres_dsn), lambda users: len(users) == 9_000)
+
+
+async def test_without_a_broker_a_backlog_is_settled_in_bounded_transactions(
+    shop: Shop, redis_client: Redis, book: Book, postgres_dsn: str
+) -> None:
+    campaign, group = await crowd(shop, redis_client)
+    await redis_client.delete(*[shard.outbox for shard in ALL_SHARDS])
+    for part in (campaign, *[crowd_of(group, 4_000, 4_000 * number) for number in range(4)]):
+        await redis_client.xadd(ALL_SHARDS[0].outbox, {"envelope": orjson.dumps(part)})
+    source = OutboxSource(Outbox(redis_client, "worker"), StoreDeadLetters(redis_client))
+    await source.open()
+    batches = source.batches()
+    sizes = []
+    for _ in range(2):
+        batch = await anext(batches)
+        await book.settle(batch.envelopes)
+        await batch.done()
+        sizes.append(sum(map(events_in, batch.envelopes)))
+    assert sizes == [8_001, 8_000]
+    assert len(await orders(postgres_dsn)) == 16_000
+    assert not any([await redis_client.xlen(shard.outbox) for shard in ALL_SHARDS])
 
 
 def test_an_event_that_is_larger_than_a_message_goes_alone() -> None:
