@@ -73,7 +73,7 @@ class Parts:
 def build(parts: Parts) -> web.Application:
     """The application. It follows the catalog while it runs."""
     shop = Shop(parts.store, parts.catalog, parts.clock)
-    admission = Admission(wait=parts.store.wait)
+    admission = Admission(wait=lambda: parts.store.wait())
     reservations = Reservations(parts.desk, parts.catalog, parts.authenticator, admission)
     streams = Streams(shop, parts.desk, reservations.view, parts.watch, parts.authenticator)
     payments = Payments(parts.desk, parts.authenticator, parts.provider, parts.verifier)

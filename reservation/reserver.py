@@ -102,6 +102,7 @@ class _Group:
         return command
 
     def take(self, reply: Any) -> None:
+        self._reserver.close(self)  # where the store is away, it was never sent
         if isinstance(reply, NoScriptError) and self._source is None:
             # The store has forgotten the script, or never knew it.
             self._source = script("reserve").source

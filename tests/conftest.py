@@ -33,6 +33,11 @@ def _redis_of_the_wheel() -> Path:
 
 
 @pytest.fixture(scope="session")
+def redis_program() -> Path:
+    return _redis_of_the_system()
+
+
+@pytest.fixture(scope="session")
 def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_server(_redis_of_the_system(), tmp_path_factory.mktemp("redis")) as url:
         yield url

@@ -287,8 +287,8 @@ async def test_what_is_over_is_shown_and_watched_on(watcher: Client) -> None:
     )
 
     async def closed() -> set[str]:
-        shown = [await watcher.call("GET", f"/v1/campaigns/{campaign}") for _ in range(4)]
-        return {one.body["phase"] for one in shown}
+        shown = [await watcher.call("GET", f"/v1/campaigns/{campaign}") for _ in range(16)]
+        return {one.body["phase"] for one in shown}  # of every process
 
     await eventually(closed, lambda found: found == {"closed"}, 2)
     async with watching(watcher, f"/v1/campaigns/{campaign}/events") as reader:
