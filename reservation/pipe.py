@@ -33,6 +33,8 @@ from reservation.scripts import Script
 
 BATCH_COMMANDS_MAX = 256
 REPLY_SECONDS_MAX = 5.0
+LOOK_SECONDS = 0.005
+"""How exactly the store's time is told from our own."""
 _FADING = 0.9
 _AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError, OSError)
 # The server is up and cannot serve: still loading, its disk full, its script budget spent,
@@ -100,14 +102,14 @@ class Pipe:
         """When the first of those that wait came."""
 
     def waited(self) -> float:
-        """For how many seconds who waits longest has waited."""
+        """For how many seconds who waits longest has waited for the store."""
         if self._wire is not None and self._wire.batch:
-            return time.monotonic() - self._wire.sent_at
+            return self._wire.waited()
         return time.monotonic() - self._waiting_since if self._waiting else 0.0
 
     @property
     def seconds_each(self) -> float:
-        """How long one of many takes, going by the last batches."""
+        """How long the store takes for one of many, going by the last batches."""
         return self._seconds / self._answered if self._answered else 0.0
 
     def put(self, waiting: Waiting) -> None:
@@ -200,9 +202,9 @@ class _Wire(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=_error)
         self._replies: list[Any] = []
         self._loop = asyncio.get_running_loop()
-        self._patience: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
+        self._sent_at = self._looked_at = 0.0
         self.batch: list[Waiting] = []
-        self.sent_at = 0.0
         # There is no public way to what redis-py reads and writes with.
         self._transport: asyncio.Transport = connection._writer.transport
         self._before = self._transport.get_protocol()
@@ -210,8 +212,8 @@ class _Wire(asyncio.Protocol):
 
     def send(self, batch: list[Waiting]) -> None:
         self.batch = batch
-        self.sent_at = time.monotonic()
-        self._patience = self._loop.call_later(REPLY_SECONDS_MAX, self._give_up)
+        self._sent_at = self._looked_at = time.monotonic()
+        self._next_look = self._loop.call_later(LOOK_SECONDS, self._look)
         commands = [hiredis.pack_command(tuple(waiting.command())) for waiting in batch]
         self._transport.write(b"".join(commands))
 
@@ -223,7 +225,7 @@ class _Wire(asyncio.Protocol):
             batch, self.batch = self.batch, []
             replies, self._replies = self._replies, []
             self._rest()
-            self._pipe.answered(batch, replies, time.monotonic() - self.sent_at)
+            self._pipe.answered(batch, replies, self.waited())
 
     def connection_lost(self, error: BaseException | None) -> None:
         batch, self.batch = self.batch, []
@@ -231,13 +233,26 @@ class _Wire(asyncio.Protocol):
         self._before.connection_lost(error)  # redis-py waits for this when it closes
         self._pipe.lost(batch, error or ConnectionError("the store closed the connection"))
 
-    def _rest(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def waited(self) -> float:
+        """For how many seconds the store has had the batch, going by when last it had not answered.
 
-    def _give_up(self) -> None:
-        self._transport.abort()  # what comes later belongs to nobody
+        Where this process has its hands full, replies lie there for a while before they are read. That is no
+        fault of the store, and to refuse for it who comes would only fill the hands more.
+        """
+        return self._looked_at - self._sent_at
+
+    def _look(self) -> None:
+        # Timers come before what has arrived: so far there was no reply.
+        self._looked_at = time.monotonic()
+        if self.waited() < REPLY_SECONDS_MAX:
+            self._next_look = self._loop.call_later(LOOK_SECONDS, self._look)
+        else:
+            self._transport.abort()  # what comes later belongs to nobody
+
+    def _rest(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
 
 
 def _error(message: str) -> ResponseError:

@@ -72,7 +72,7 @@ async def _fill(port: int, reservations: int, say: Callable[[str], None]) -> flo
         for first in range(0, reservations, _AT_ONCE):
             await _reserve(store, terms, range(first, min(reservations, first + _AT_ONCE)))
             # As if it had been settled. What goes to the book is another part's matter.
-            await client.delete(*(shard.outbox for shard in ALL_SHARDS))
+            await client.delete(*(key for shard in ALL_SHARDS for key in (shard.outbox, shard.unsettled)))
             if first + _AT_ONCE >= min(MEMORY_AT, reservations) and not bytes_each:
                 used = int((await client.info("memory"))["used_memory"]) - before
                 bytes_each = used / min(first + _AT_ONCE, reservations)
