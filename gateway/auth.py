@@ -55,14 +55,16 @@ class Authenticator:
 
     def at_once(self, authorization: str) -> User | None:
         """The user of an Authorization header, if that takes no more than a look; else ask `user`."""
-        token = authorization[7:]
+        if not authorization.startswith("Bearer "):
+            return None
+        token = authorization[len("Bearer ") :]
         verified = self._verified.get(token)
         if verified is not None and verified.until_ms > self._clock.now_ms():
-            return verified.user if authorization.startswith("Bearer ") else None
+            return verified.user
         if self._secret is None or not 0 < len(token) <= TOKEN_CHARS_MAX or not token.isascii():
             return None
         claims = usual_claims(token, self._secret)
-        if claims is None or not authorization.startswith("Bearer "):
+        if claims is None:
             return None
         try:
             verified = self._check(claims)

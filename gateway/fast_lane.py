@@ -24,7 +24,7 @@ from gateway.endpoint import decode_json, store_unavailable
 from gateway.granted import Granted
 from gateway.metrics import Tally
 from gateway.problems import Problem
-from gateway.reservations import KEY_CHARS_MAX, ReserveBody
+from gateway.reservations import ReserveBody, is_idempotency_key
 from reservation.campaign import Campaign
 from reservation.catalog import Catalog
 from reservation.desk import Desk, refusal_of
@@ -86,7 +86,7 @@ class FastLane:
         if "Content-Encoding" in headers or "Expect" in headers:
             return False
         user, key = self._authenticator.at_once(authorization[0]), keys[0]
-        if user is None or not 0 < len(key) <= KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+        if user is None or not is_idempotency_key(key):
             return False
         ready = self._ready.get((message.path, user.tier, body)) or self._prepare(message.path, user, body)
         if ready is None:
@@ -161,8 +161,8 @@ class _Asked:
         """There is no room for it."""
         self._refuse("overloaded", _OVERLOADED)
 
-    def failed(self, error: BaseException) -> None:
-        if isinstance(error, Exception) and not isinstance(error, Fault):
+    def failed(self, error: Exception) -> None:
+        if not isinstance(error, Fault):
             self._hand_back()  # a defect of ours, which the ordinary lane knows how to say
             return
         # Not once more: whether it was made is not known.

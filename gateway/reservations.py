@@ -6,7 +6,6 @@ import uuid
 from typing import Annotated, Any
 
 from aiohttp import web
-from multidict import MultiMapping
 from pydantic import Field
 
 from gateway.admission import Admission, overloaded
@@ -61,7 +60,7 @@ class Reservations:
 
     async def reserve(self, request: web.Request) -> web.Response:
         user = await self._authenticator.user(request)
-        key = idempotency_key(request.headers)
+        key = _idempotency_key(request)
         campaign_id = request.match_info["campaign"]
         if self._admission.closed_to_reservations:
             self._count(campaign_id, "overloaded")
@@ -144,13 +143,16 @@ def reservation_id(request: web.Request) -> ReservationId:
     return found
 
 
-def idempotency_key(headers: MultiMapping[str]) -> str:
-    """The key that a retry repeats. Raises Invalid."""
-    keys = headers.getall("Idempotency-Key", [])
+def is_idempotency_key(key: str) -> bool:
+    return 0 < len(key) <= KEY_CHARS_MAX and key.isascii() and key.isprintable()
+
+
+def _idempotency_key(request: web.Request) -> str:
+    keys = request.headers.getall("Idempotency-Key", [])
     if not keys:
         return str(uuid.uuid4())  # every request is another; quotas still hold
     key = keys[0]
-    if len(keys) > 1 or not 0 < len(key) <= KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+    if len(keys) > 1 or not is_idempotency_key(key):
         raise invalid(
             "Idempotency-Key", f"must be one header of 1 to {KEY_CHARS_MAX} printable ASCII characters"
         )

@@ -15,13 +15,13 @@ from typing import Protocol
 import orjson
 
 from reservation import lifecycle, paying
-from reservation.campaign import Campaign, Offer, stock_counter
+from reservation.campaign import Campaign, stock_counter
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.ids import PaymentId, ReservationId, Stage, digest_of
 from reservation.kernel import INDEX_IDS_MAX, Gate, Store, Terms
 from reservation.kinds import KINDS
-from reservation.kinds.kind import Kind
+from reservation.main_order import MainOrder
 from reservation.order_book import OrderBook
 from reservation.outcomes import Contended, Outcome, Refusal, StoreUnavailable
 from reservation.paying import Notice, NoticeType
@@ -148,12 +148,11 @@ class Desk:
         """The terms that this user reserves on, and why the user may not, if so. Raises Invalid."""
         if request.order_id is None:
             return self.usual_terms(campaign, tier, request.sku, request.quantity)
-        kind, offer = KINDS[campaign.kind], campaign.offers.get(request.sku)
+        kind = KINDS[campaign.kind]
         if not kind.takes_orders:
             raise Invalid(FieldError("order_id", f"a {campaign.kind} has no main orders"))
         order = await self._orders.enrol(request.order_id, user, campaign, kind)
-        why = kind.ineligible(campaign, offer, tier, order) if offer else None
-        return _terms(campaign, kind, offer, tier, request, why), why
+        return _terms(campaign, tier, request, order)
 
     def usual_terms(
         self, campaign: Campaign, tier: str | None, sku: str, quantity: int
@@ -162,12 +161,10 @@ class Desk:
         key = (campaign.id, tier, sku, quantity)
         known = self._usual.get(key)
         if known is None or known[0].revision != campaign.revision:
-            kind, offer = KINDS[campaign.kind], campaign.offers.get(sku)
-            why = kind.ineligible(campaign, offer, tier, None) if offer else None
-            known = _terms(campaign, kind, offer, tier, Request(sku, quantity), why), why
+            known = _terms(campaign, tier, Request(sku, quantity), None)
             if len(self._usual) >= USUAL_TERMS_MAX:
                 self._usual.clear()
-            if offer is not None:
+            if sku in campaign.offers:
                 self._usual[key] = known
         return known
 
@@ -344,19 +341,17 @@ class Desk:
 
 
 def _terms(
-    campaign: Campaign,
-    kind: Kind,
-    offer: Offer | None,
-    tier: str | None,
-    request: Request,
-    why_not: str | None,
-) -> Terms:
+    campaign: Campaign, tier: str | None, request: Request, order: MainOrder | None
+) -> tuple[Terms, str | None]:
+    """The terms, and why who asks may not take part, if so."""
+    kind, offer = KINDS[campaign.kind], campaign.offers.get(request.sku)
+    why_not = kind.ineligible(campaign, offer, tier, order) if offer else None
     facts = b"{}"
     if offer is not None:
         price = kind.price(campaign, offer, request.quantity)
         items = tuple((item.sku, item.quantity) for item in offer.items or ())
         facts = Facts(campaign.kind, price, items=items, order_id=request.order_id).pack()
-    return Terms(
+    terms = Terms(
         campaign=campaign.id,
         sku=request.sku,
         quantity=request.quantity,
@@ -373,6 +368,7 @@ def _terms(
         last_refusal=Outcome.NOT_ELIGIBLE if why_not else "",
         queued=stock_counter(request.sku),
     )
+    return terms, why_not
 
 
 def no_campaign(campaign_id: str) -> Refusal:

@@ -234,7 +234,7 @@ class Asking(Protocol):
         """The answer. Without a record, what was made is what the terms say."""
         ...
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: Exception) -> None:
         """There is no answer: whether the reservation was made is not known."""
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import ormsgpack
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -40,15 +41,14 @@ from reservation.outcomes import (
     RankOutcome,
     StoreUnavailable,
 )
-from reservation.pipe import Pipe, unable
+from reservation.pipe import REPLY_SECONDS_MAX, Pipe, unable
 from reservation.record import Facts, MadeOn, Record, Reservation, ShortRecord, unpack_record
-from reservation.reserver import Reserver, claim_arguments, gate_arguments, made_on, terms_name
+from reservation.reserver import Reserver, claim_arguments, gate_arguments, made_on
 from reservation.scripts import script
 
 T = TypeVar("T")
 _CONNECTIONS_MAX = 32
 _CONNECT_SECONDS_MAX = 2.0
-_REPLY_SECONDS_MAX = 5.0
 _SCAN_COUNT = 500
 _ENTRIES_AT_ONCE = 64
 _KNOWN_TERMS_MAX = 10_000
@@ -64,9 +64,9 @@ def connect_redis(url: str) -> Redis:
     pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         url,
         max_connections=_CONNECTIONS_MAX,
-        timeout=_REPLY_SECONDS_MAX,
+        timeout=REPLY_SECONDS_MAX,
         socket_connect_timeout=_CONNECT_SECONDS_MAX,
-        socket_timeout=_REPLY_SECONDS_MAX,
+        socket_timeout=REPLY_SECONDS_MAX,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
@@ -89,6 +89,7 @@ class RedisStore:
         self._pipe = Pipe(client)
         self._reserver = Reserver(self._pipe)
         self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
+        self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
         self._move = script("move")
         self._snapshot = script("snapshot")
         self._configure = script("configure")
@@ -267,7 +268,7 @@ class RedisStore:
             return None
         used, caps, tally, reservations, terms, users, events, ranking = found
         for name, packed in _pairs(terms):
-            self._known_terms[campaign, name.decode()] = _KnownTerms(packed)
+            self._known_terms[campaign, name.decode()] = _KnownTerms(MadeOn.unpack(packed))
         levels = _counts(dict(_pairs(used)))
         levels |= {f"{RANKED}{user.decode()}": int(float(score)) for user, score in _pairs(ranking)}
         for user, packed in _pairs(users):
@@ -382,27 +383,24 @@ class RedisStore:
         known = self._known_terms.get((campaign, name))
         if known is None:
             packed = await self._pipe.call("HGET", campaign_keys(campaign).terms, name)
-            known = self._keep(campaign, name, packed)
+            if len(self._known_terms) >= _KNOWN_TERMS_MAX:
+                self._known_terms.clear()
+            known = self._known_terms[campaign, name] = _KnownTerms(MadeOn.unpack(packed))
         return known
 
     def _know(self, terms: Terms) -> _KnownTerms:
-        packed = made_on(terms).pack()
-        name = terms_name(packed)
-        return self._known_terms.get((terms.campaign, name)) or self._keep(terms.campaign, name, packed)
-
-    def _keep(self, campaign: str, name: str, packed: bytes) -> _KnownTerms:
-        if len(self._known_terms) >= _KNOWN_TERMS_MAX:
-            self._known_terms.clear()
-        known = self._known_terms[campaign, name] = _KnownTerms(packed)
+        known = self._own_terms.get(terms)
+        if known is None:
+            known = self._own_terms[terms] = _KnownTerms(made_on(terms))
         return known
 
 
 class _KnownTerms:
     """Terms that reservations were made on."""
 
-    def __init__(self, packed: bytes) -> None:
-        self._made_on = MadeOn.unpack(packed)
-        self._facts = Facts.unpack(self._made_on.facts)
+    def __init__(self, made_on: MadeOn) -> None:
+        self._made_on = made_on
+        self._facts = Facts.unpack(made_on.facts)
 
     def reservation(self, reservation_id: ReservationId, user: str, created_at_ms: int) -> Reservation:
         """One that nothing has happened to since it was made."""
@@ -420,10 +418,8 @@ class _Asked:
         if not self.answer.done():  # its request was cancelled meanwhile
             self.answer.set_result((outcome, now_ms, record))
 
-    def failed(self, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            self.answer.cancel()
-        elif not self.answer.done():
+    def failed(self, error: Exception) -> None:
+        if not self.answer.done():
             self.answer.set_exception(error)
 
 

@@ -56,9 +56,7 @@ class Reserver:
         """What a run on these terms begins with. The same list each time."""
         command = self._commands.get(terms)
         if command is None:
-            keys = offer_keys(terms.campaign, terms.sku).for_reserve(terms.hold_ms)
-            command = ["EVALSHA", script("reserve").sha, len(keys), *keys, *reserve_arguments(terms)]
-            self._commands[terms] = command
+            command = self._commands[terms] = reserve_command(terms)
         return command
 
     def close(self, group: _Group) -> None:
@@ -138,6 +136,12 @@ def terms_name(packed: bytes) -> str:
     """The name that a campaign keeps packed terms under: the same terms, the same name. Short, since every
     reservation has it; should two ever have the same, the store refuses the second."""
     return urlsafe_b64encode(blake2b(packed, digest_size=6).digest()).decode()
+
+
+def reserve_command(terms: Terms) -> list[Any]:
+    """A run of reserve.lua, up to who asks."""
+    keys = offer_keys(terms.campaign, terms.sku).for_reserve(terms.hold_ms)
+    return ["EVALSHA", script("reserve").sha, len(keys), *keys, *reserve_arguments(terms)]
 
 
 def reserve_arguments(terms: Terms) -> list[Any]:

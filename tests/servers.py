@@ -18,6 +18,7 @@ import redis
 
 from doorbuster.embedded import postgres_program
 from doorbuster.supervisor import credentials
+from loadtests.bench.rabbit import node_environment
 
 START_SECONDS_MAX = 60.0
 RABBIT_HOME = Path("/usr/lib/rabbitmq/bin")
@@ -133,22 +134,7 @@ def rabbit_server(home: Path) -> Iterator[str]:
     """A RabbitMQ node; its AMQP URL."""
     port, dist, epmd = free_port(), free_port(), free_port()
     scripts = RABBIT_HOME if RABBIT_HOME.exists() else Path(shutil.which("rabbitmq-server") or "").parent
-    environment = {
-        "HOME": str(home),  # its cookie lies there
-        "RABBITMQ_NODENAME": f"doorbuster-{port}@localhost",
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_DIST_PORT": str(dist),
-        "ERL_EPMD_PORT": str(epmd),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(home / "log"),
-        "RABBITMQ_LOGS": "-",
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
-        "RABBITMQ_PID_FILE": str(home / "pid"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-setcookie doorbuster +S 1:1 +sbwt none",
-    }
-    (home / "plugins").write_text("[].")
+    environment = node_environment(home, port=port, dist=dist, epmd=epmd)
     epmd_command = [_erlang("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
     with (
         running(epmd_command, home / "epmd.log"),

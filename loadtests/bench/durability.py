@@ -21,9 +21,9 @@ from loadtests.bench.servers import directory, redis_server
 from loadtests.bench.subjects import DOORBUSTER, Bench, Subject
 from reservation.ids import digest_of
 from reservation.kernel import Terms
-from reservation.keys import ALL_SHARDS, offer_keys
+from reservation.keys import ALL_SHARDS
 from reservation.redis_store import RedisStore, connect_redis
-from reservation.reserver import reserve_arguments
+from reservation.reserver import reserve_command
 from reservation.scripts import script
 
 PART = "durability"
@@ -87,8 +87,7 @@ async def _rates(url: str, replicated: bool, seconds: float) -> dict[int, float]
 
 
 async def _rate(client: Redis, terms: Terms, group: int, replicated: bool, seconds: float) -> float:
-    keys = offer_keys(terms.campaign, terms.sku).for_reserve(terms.hold_ms)
-    command = ["EVALSHA", script("reserve").sha, len(keys), *keys, *reserve_arguments(terms)]
+    command = reserve_command(terms)
     await client.script_load(script("reserve").source)
     began, made = time.monotonic(), 0
     while time.monotonic() - began < seconds:

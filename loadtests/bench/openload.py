@@ -23,7 +23,7 @@ from loadtests.bench.figures import Figure
 from loadtests.bench.peak import subject_running
 from loadtests.bench.plan import SKU
 from loadtests.bench.servers import ROOT, Server, directory
-from loadtests.bench.subjects import DOORBUSTER, SUBJECTS, Bench, Subject
+from loadtests.bench.subjects import DOORBUSTER, Bench, Subject
 from loadtests.bench.wrk import RESERVE_PATH, put_load
 
 PART = "open load"
@@ -38,18 +38,18 @@ SENT_MAX = 30_000
 
 def measure(bench: Bench, subjects: Sequence[Subject], say: Callable[[str], None]) -> list[Figure]:
     """Doorbuster alone. Raises ServerFailed, LoadFailed."""
-    if DOORBUSTER not in [subject.name for subject in subjects]:
+    subject = next((one for one in subjects if one.name == DOORBUSTER), None)
+    if subject is None:
         return []
     found: dict[tuple[str, str, str], list[float]] = {}
     for number in range(bench.options.rounds):
-        for (subject, name, unit), value in _round(bench).items():
-            found.setdefault((subject, name, unit), []).append(value)
-            say(f"round {number + 1}  {subject:<22}{name:<34}{value:>10,.1f} {unit}")
+        for (load, name, unit), value in _round(bench, subject).items():
+            found.setdefault((load, name, unit), []).append(value)
+            say(f"round {number + 1}  {load:<22}{name:<34}{value:>10,.1f} {unit}")
     return [Figure(PART, *names, tuple(values)) for names, values in found.items()]
 
 
-def _round(bench: Bench) -> dict[tuple[str, str, str], float]:
-    subject = next(one for one in SUBJECTS if one.name == DOORBUSTER)
+def _round(bench: Bench, subject: Subject) -> dict[tuple[str, str, str], float]:
     figures: dict[tuple[str, str, str], float] = {}
     with subject_running(bench, subject) as (server, store), directory() as home:
         tokens = _tokens(bench, home)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 import redis
@@ -23,6 +24,7 @@ from loadtests.bench.servers import Server, directory, redis_server
 from loadtests.bench.subjects import ANSWER_SECONDS_MAX, Bench, Place, Subject
 from loadtests.bench.wrk import RESERVE_PATH, Load, put_load
 
+T = TypeVar("T")
 PART = "peak"
 ACCEPTED, REFUSED, TURNED_AWAY = 201, 409, 503
 ANSWERS = "answers"
@@ -88,12 +90,16 @@ def measure(bench: Bench, subjects: Sequence[Subject], say: Callable[[str], None
     """Every subject, once a round. Raises Unverified, ServerFailed, LoadFailed."""
     runs: dict[str, list[Run]] = {subject.name: [] for subject in subjects}
     for number in range(bench.options.rounds):
-        # Each round begins with another one, so that none always follows the same one.
-        first = number % len(subjects)
-        for subject in (*subjects[first:], *subjects[:first]):
+        for subject in in_turn(subjects, number):
             run = _undisturbed_run(bench, subject, number + 1, say)
             runs[subject.name].append(run)
     return [figure for name, found in runs.items() for figure in _figures(name, found)]
+
+
+def in_turn(subjects: Sequence[T], number: int) -> list[T]:
+    """The order of a round: each begins with another one, so that none always follows the same one."""
+    first = number % len(subjects)
+    return [*subjects[first:], *subjects[:first]]
 
 
 def _figures(subject: str, runs: Sequence[Run]) -> Iterator[Figure]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loadtests.bench.cpu import pinned
-from loadtests.bench.servers import STOP_SECONDS_MAX, Server, _listens, free_port, running
+from loadtests.bench.servers import STOP_SECONDS_MAX, Server, free_port, listens, running
 
 _DEBIAN = "/usr/lib/rabbitmq/bin"
 """Its own script: what Debian has on the PATH changes to a user that may not write here."""
@@ -21,11 +21,10 @@ def installed() -> bool:
     return bool(_program("rabbitmq-server") and _program("epmd"))
 
 
-@contextmanager
-def rabbit_server(home: Path, core: int) -> Iterator[Server]:
-    """A node with one scheduler: it has one core."""
-    port, dist, epmd = free_port(), free_port(), free_port()
-    environment = {
+def node_environment(home: Path, *, port: int, dist: int, epmd: int) -> dict[str, str]:
+    """For a node that lives in this directory, on these ports, with one scheduler and no plugins."""
+    (home / "plugins").write_text("[].")
+    return {
         "HOME": str(home),  # its cookie lies there
         "RABBITMQ_NODENAME": f"doorbuster-{port}@localhost",
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
@@ -40,12 +39,18 @@ def rabbit_server(home: Path, core: int) -> Iterator[Server]:
         "RABBITMQ_PID_FILE": str(home / "pid"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-setcookie doorbuster +S 1:1 +sbwt none",
     }
-    (home / "plugins").write_text("[].")
+
+
+@contextmanager
+def rabbit_server(home: Path, core: int) -> Iterator[Server]:
+    """A node with one scheduler: it has one core."""
+    port, dist, epmd = free_port(), free_port(), free_port()
+    environment = node_environment(home, port=port, dist=dist, epmd=epmd)
     names = [_program("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
     node_command = pinned(core, _program("rabbitmq-server"))
     with (
-        running("epmd", names, home, lambda: _listens(epmd)),
-        running("rabbit", node_command, home, lambda: _listens(port), environment=environment),
+        running("epmd", names, home, lambda: listens(epmd)),
+        running("rabbit", node_command, home, lambda: listens(port), environment=environment),
     ):
         node = int((home / "pid").read_text())
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from loadtests.bench.figures import Figure
+from loadtests.bench.peak import in_turn
 from loadtests.bench.plan import CAMPAIGN, STOCK, sale, terms_on_sale
 from loadtests.bench.servers import Server, directory, redis_server
 from loadtests.bench.subjects import DOORBUSTER, Bench, Place, Subject
@@ -49,7 +50,7 @@ def measure(bench: Bench, subjects: Sequence[Subject], say: Callable[[str], None
         for server in servers.values():
             _rate(bench, server, bench.options.warm_up_seconds)
         for number in range(bench.options.rounds):
-            for name in (*list(rates)[number % 3 :], *list(rates)[: number % 3]):
+            for name in in_turn(list(rates), number):
                 rates[name].append(_rate(bench, servers[name], bench.options.seconds))
                 say(f"round {number + 1}  {name:<26}{rates[name][-1]:>9,.0f}/s")
     figures = [Figure(PART, name, "accepted", "1/s", tuple(found)) for name, found in rates.items()]

@@ -110,7 +110,7 @@ def http_server(
     """What `command` makes of a port, on a core of its own."""
     port = free_port()
     pinned_command = pinned(core, *command(port))
-    ready = lambda: _listens(port)  # noqa: E731
+    ready = lambda: listens(port)  # noqa: E731
     with running(name, pinned_command, home, ready, environment=environment, at=at) as pid:
         yield Server(port, pid)
 
@@ -131,7 +131,7 @@ def redis_server(home: Path, core: int, fsync: str) -> Iterator[Server]:
         "auto-aof-rewrite-percentage": "0",
     }
     command = [str(program), *(part for name, value in options.items() for part in (f"--{name}", value))]
-    with running("redis", pinned(core, *command), home, lambda: _listens(port)) as pid:
+    with running("redis", pinned(core, *command), home, lambda: listens(port)) as pid:
         yield Server(port, pid)
 
 
@@ -155,6 +155,6 @@ def book_server(home: Path, core: int) -> Iterator[str]:
         yield dsn
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -15,13 +15,10 @@ import psycopg
 
 from loadtests.bench.figures import Figure
 from loadtests.bench.peak import Unverified
-from loadtests.bench.plan import CAMPAIGN, SKU, put_on_sale
+from loadtests.bench.plan import CAMPAIGN, sale, terms_on_sale
 from loadtests.bench.rabbit import installed
 from loadtests.bench.settling import Settling, settling
 from loadtests.bench.subjects import DOORBUSTER, Bench, Subject
-from reservation.catalog import Catalog
-from reservation.clock import StoreClock
-from reservation.desk import Desk
 from reservation.ids import digest_of
 from reservation.redis_store import RedisStore, connect_redis
 
@@ -122,13 +119,8 @@ async def _shoppers(parts: Settling) -> AsyncIterator[Reserve]:
     """What makes the reservation of a shopper by their number, as a gateway would."""
     client = connect_redis(parts.redis_url)
     try:
-        await put_on_sale(parts.redis_url, BACKLOG)
-        store, clock = RedisStore(client), StoreClock()
-        catalog = Catalog(store, clock)
-        campaign = await catalog.load(CAMPAIGN)
-        if campaign is None:
-            raise Unverified("settle: the campaign was put there just now")
-        terms, _ = Desk(store, catalog, clock).usual_terms(campaign, None, SKU, 1)
+        store = RedisStore(client)
+        terms = await terms_on_sale(store, sale(BACKLOG))
 
         async def reserve(number: int) -> None:
             user = f"user-{number:08}"

@@ -17,10 +17,10 @@ from loadtests.bench.cpu import Cores, cpu_seconds, pinned
 from loadtests.bench.rabbit import rabbit_server
 from loadtests.bench.servers import (
     Server,
-    _listens,
     book_server,
     directory,
     free_port,
+    listens,
     redis_server,
     running,
 )
@@ -53,7 +53,7 @@ class Settling:
         ).environment()
         for number, role in enumerate(ROLES):
             port = free_port()
-            ready = partial(_listens, port)
+            ready = partial(listens, port)
             command = [sys.executable, "-m", "doorbuster", role, "--metrics-port", str(port)]
             pid = until.enter_context(
                 running(

@@ -73,7 +73,7 @@ end
 -- 2. The one rule for each: used + n <= cap, for every claim.
 local answers, made, owns, records, who, alone = { now }, {}, {}, {}, {}, {}
 for i, digest in ipairs(digests) do
-  local user, packed, answer = users[i], found[i] or made[digests[i]], refusal
+  local user, packed, answer = users[i], found[i] or made[digest], refusal
   if packed then
     local same = made[digest] or read_record(packed, KEYS[6])[FINGERPRINT] == fingerprint
     answer = { same and 'replayed' or 'idempotency_mismatch', packed }
