@@ -290,9 +290,12 @@ class Client:
 
 async def eventually(look: Callable[[], Any], enough: Callable[[Any], bool], seconds_max: float = 20) -> Any:
     """What `look` finds, once it is enough."""
+    until = time.monotonic() + seconds_max
     async with asyncio.timeout(seconds_max):
         while True:
             found = await look()
             if enough(found):
                 return found
+            if time.monotonic() > until:  # what cancelled the look was forgotten: see reservation.tasks
+                raise TimeoutError(f"not within {seconds_max:g} s: {found!r}")
             await asyncio.sleep(0.02)

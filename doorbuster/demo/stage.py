@@ -28,6 +28,7 @@ from doorbuster.demo.report import progress_line
 from doorbuster.demo.service import Service
 from doorbuster.demo.shopper import Shopper
 from doorbuster.tokens import make_token
+from reservation.tasks import end
 
 PROGRESS_SECONDS = 3.0
 END_SECONDS_MAX = 30.0
@@ -104,8 +105,7 @@ class Stage:
         try:
             yield
         finally:
-            reporting.cancel()
-            await asyncio.gather(reporting, return_exceptions=True)
+            await end(reporting)
 
     async def end(self, lost_orders: Collection[str] = ()) -> Ended:
         """Wait for the end, and hold the service to what shoppers were told."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -18,8 +17,8 @@ from settlement.audit import Auditor
 from settlement.book import Book
 from settlement.rabbit import EVENTS, Broker, RabbitSource
 from settlement.relay import Relay
-from settlement.worker import Worker
 from tests.settlement.conftest import Shop
+from tests.settlement.running import relaying, working
 from tests.stack import SECRETS, eventually
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -110,22 +109,13 @@ async def test_a_worker_killed_between_commit_and_ack_leaves_one_order(
 async def test_a_queue_that_is_deleted_under_the_relay_loses_nothing(
     shop: Shop, broker: Broker, amqp_url: str, redis_client: Redis, book: Book
 ) -> None:
-    relay = Relay(Outbox(redis_client, "relay"), Broker(amqp_url))
-    await relay.open()
-    await broker.channel.queue_delete(EVENTS)
-    await shop.reserve("ann")
-    passing = asyncio.create_task(relay.run())
-    await eventually(lambda: waiting(shop), lambda count: count == 0)
-    worker = Worker(RabbitSource(Broker(amqp_url)), book)
-    await worker.open()
-    working = asyncio.create_task(worker.run())
-    audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
-    assert audit.ok, audit.to_json()
-    for task in (passing, working):
-        task.cancel()
-    await asyncio.gather(passing, working, return_exceptions=True)
-    await relay.close()
-    await worker.close()
+    async with relaying(Relay(Outbox(redis_client, "relay"), Broker(amqp_url))):
+        await broker.channel.queue_delete(EVENTS)
+        await shop.reserve("ann")
+        await eventually(lambda: waiting(shop), lambda count: count == 0)
+        async with working(RabbitSource(Broker(amqp_url)), book):
+            audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
+            assert audit.ok, audit.to_json()
 
 
 @pytest.mark.usefixtures("fresh_queues")

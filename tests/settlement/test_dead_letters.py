@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 import orjson
 import psycopg
@@ -17,22 +14,10 @@ from settlement.book import Book
 from settlement.dead_letters import StoreDeadLetters
 from settlement.rabbit import DEAD, DELIVERIES_MAX, EVENTS, Broker, RabbitSource
 from settlement.relay import Relay
-from settlement.source import OutboxSource, Source
-from settlement.worker import Worker
+from settlement.source import OutboxSource
 from tests.settlement.conftest import Shop
+from tests.settlement.running import relaying, working
 from tests.stack import eventually
-
-
-@asynccontextmanager
-async def working(source: Source, book: Book) -> AsyncIterator[None]:
-    worker = Worker(source, book)
-    await worker.open()
-    running = asyncio.create_task(worker.run())
-    yield
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
-    await worker.close()
 
 
 async def orders(dsn: str) -> list[str]:
@@ -85,15 +70,10 @@ async def test_what_is_no_event_at_all_is_set_aside(
         await broker.channel.default_exchange.publish(message, routing_key=EVENTS)
     await shop.reserve("ann")
     relay = Relay(Outbox(redis_client, "relay"), Broker(amqp_url))
-    await relay.open()
-    passing = asyncio.create_task(relay.run())
     source = RabbitSource(Broker(amqp_url))
-    async with working(source, book):
+    async with relaying(relay), working(source, book):
         await eventually(lambda: orders(postgres_dsn), lambda users: users == ["ann"])
         await eventually(lambda: source.dead_letters.look(10), lambda found: len(found) == 4)
-    passing.cancel()
-    await asyncio.gather(passing, return_exceptions=True)
-    await relay.close()
 
 
 async def test_a_message_that_no_worker_survives_is_set_aside(broker: Broker) -> None:

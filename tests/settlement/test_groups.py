@@ -26,8 +26,9 @@ from settlement.rabbit import EVENTS, MESSAGE_BYTES_MAX, Broker, RabbitSource, d
 from settlement.source import OutboxSource
 from settlement.worker import Worker
 from tests.settlement.conftest import Shop
+from tests.settlement.running import working
 from tests.settlement.test_book import rows
-from tests.settlement.test_dead_letters import orders, working
+from tests.settlement.test_dead_letters import orders
 from tests.stack import eventually
 
 CROWD = ("ann", "bob", "cat", "dan", "käthe", "小红")

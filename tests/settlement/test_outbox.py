@@ -11,8 +11,8 @@ from settlement.audit import Auditor
 from settlement.book import Book
 from settlement.rabbit import Broker, RabbitSource
 from settlement.relay import Relay
-from settlement.worker import Worker
 from tests.settlement.conftest import Shop
+from tests.settlement.running import working
 
 CROWD = ("ann", "bob", "cat", "dan", "käthe")
 
@@ -42,14 +42,9 @@ async def test_a_crowds_events_reach_the_book_through_the_broker(
     outbox, entries = await crowded(shop, redis_client)
     await Relay(outbox, broker).relay(entries)
     assert (await outbox.backlog(0)).events == 0
-    worker = Worker(RabbitSource(Broker(amqp_url)), book)
-    await worker.open()
-    working = asyncio.create_task(worker.run())
-    audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
-    assert audit.ok, audit.to_json()
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
-    await worker.close()
+    async with working(RabbitSource(Broker(amqp_url)), book):
+        audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
+        assert audit.ok, audit.to_json()
 
 
 async def test_an_entry_that_is_forgotten_twice_is_counted_off_once(shop: Shop, redis_client: Redis) -> None:
