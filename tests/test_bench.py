@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from loadtests.bench import openload, peak, scale
+from loadtests.bench import openload, peak, scale, settle
 from loadtests.bench.__main__ import run, write
 from loadtests.bench.cpu import CpuUse
 from loadtests.bench.figures import Figure, Figures
@@ -49,6 +49,7 @@ def short(directory: Path, part: str) -> Options:
         subjects=MEASURED,
         reservations=5_000,
         campaigns=3,
+        backlog=2_000,
         parts=(part,),
         attempts=1,
         figures=directory / "figures.json",
@@ -71,6 +72,13 @@ class TestARound:
         assert figures.subjects(scale.PART) == [scale.EMPTY, scale.FULL, scale.MANY]
         for one in figures.all():
             assert one.median > 0, one
+
+    def test_of_settling_has_every_reservation_in_the_book(self, tmp_path: Path) -> None:
+        figures = run(short(tmp_path, "settle"), Console(quiet=True))
+        found = {one.name: one.median for one in figures.all() if one.part == settle.PART}
+        assert found[settle.SETTLED] > 0
+        assert found[settle.TOGETHER] > 0
+        assert 0 < found[settle.MEANWHILE] <= 1.5
 
     def test_yields_figures_of_every_subject_and_accepts_what_is_in_redis(self, tmp_path: Path) -> None:
         options = short(tmp_path, "peak")

@@ -23,6 +23,8 @@ class Options:
     """Live ones in the full store."""
     campaigns: int
     """In the store with many."""
+    backlog: int
+    """Reservations that are settled as after an outage."""
     parts: tuple[str, ...]
     """Names; none is all."""
     attempts: int
@@ -41,6 +43,7 @@ class Options:
         parser.add_argument("--part", action="append", default=[], help="only this one; may be repeated")
         parser.add_argument("--reservations", type=int, default=5_000_000, help="in the full store")
         parser.add_argument("--campaigns", type=int, default=10_000, help="in the store with many")
+        parser.add_argument("--backlog", type=int, default=200_000, help="reservations to be settled at once")
         parser.add_argument("--attempts", type=int, default=3, help="at a run that others disturb")
         parser.add_argument("--figures", type=Path, default=BUILT / "figures.json", help="written at the end")
         parser.add_argument("--picture", type=Path, default=BUILT / "figures.svg", help="likewise")
@@ -53,6 +56,7 @@ class Options:
             subjects=tuple(given.subject),
             reservations=given.reservations,
             campaigns=given.campaigns,
+            backlog=given.backlog,
             parts=tuple(given.part),
             attempts=given.attempts,
             figures=given.figures,

@@ -1,7 +1,8 @@
 """The part that asks how many reservations a second come through RabbitMQ into PostgreSQL, and how late.
 
 Each round first drains a backlog, as after an outage: nothing else runs, and the orders a second are to be
-held against what a gateway accepts in a second. Then it settles a steady stream and looks at the lag.
+held against what a gateway accepts in a second. Then it settles a steady stream and looks at the lag. Last, a
+gateway takes all that it can while everything is settled, on the same two cores and in the same seconds.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 
 import psycopg
 
 from loadtests.bench.figures import Figure
 from loadtests.bench.peak import Unverified
-from loadtests.bench.plan import CAMPAIGN, sale, terms_on_sale
+from loadtests.bench.plan import CAMPAIGN, RESERVATIONS, STOCK, sale, terms_on_sale
 from loadtests.bench.rabbit import installed
 from loadtests.bench.settling import Settling, settling
-from loadtests.bench.subjects import DOORBUSTER, Bench, Subject
+from loadtests.bench.subjects import DOORBUSTER, Bench, Place, Subject, doorbuster
+from loadtests.bench.wrk import Load, put_load
 from reservation.ids import digest_of
 from reservation.redis_store import RedisStore, connect_redis
 
@@ -26,12 +29,15 @@ PART = "settle"
 SETTLED = "settled"
 IN_TIME = "settled within 1 s"
 LAGS = {"lag, median": 0.5, "lag, 99th percentile": 0.99}
-BACKLOG = 200_000
+TOGETHER = "accepted while settling"
+MEANWHILE = "settled meanwhile"
+BEHIND = "settled after the last was accepted"
+GATEWAY = "gateway"
+WARM_UP_SECONDS = 2
 ASKING_AT_ONCE = 64
 """As many as the peak part has connections: it decides how many are made together."""
 STEADY_PER_SECOND = 10_000
 """About half of what a gateway accepts on one core."""
-STEADY = 10 * STEADY_PER_SECOND
 TICK_SECONDS = 0.002
 SETTLE_SECONDS_MAX = 120.0
 LOOK_SECONDS = 0.05
@@ -51,12 +57,14 @@ def measure(bench: Bench, subjects: Sequence[Subject], say: Callable[[str], None
     rounds: list[Found] = []
     for number in range(bench.options.rounds):
         drained, steady = asyncio.run(_drain(bench)), asyncio.run(_keep_up(bench))
+        together = asyncio.run(_together(bench))
         rate, cost = drained[SETTLED, "1/s"], sum(drained.values()) - drained[SETTLED, "1/s"]
         say(
             f"round {number + 1}  {SETTLED:<26}{rate:>9,.0f}/s  {cost:.1f} us each,"
-            f" {steady[IN_TIME, 'share']:.2%} within 1 s at {STEADY_PER_SECOND:,}/s"
+            f" {steady[IN_TIME, 'share']:.2%} within 1 s at {STEADY_PER_SECOND:,}/s;"
+            f" both at once {together[TOGETHER, '1/s']:,.0f}/s, {together[MEANWHILE, 'share']:.2f} of it"
         )
-        rounds.append(drained | steady)
+        rounds.append(drained | steady | together)
     return [
         Figure(PART, DOORBUSTER, name, unit, tuple(found[name, unit] for found in rounds))
         for name, unit in rounds[0]
@@ -65,9 +73,10 @@ def measure(bench: Bench, subjects: Sequence[Subject], say: Callable[[str], None
 
 async def _drain(bench: Bench) -> Found:
     """How fast a backlog is settled, and what of each part's CPU time that takes."""
+    backlog = bench.options.backlog
     with settling(bench.cores) as parts, ExitStack() as running:
         async with _shoppers(parts) as reserve:
-            numbers = iter(range(BACKLOG))
+            numbers = iter(range(backlog))
 
             async def ask() -> None:
                 for number in numbers:
@@ -76,32 +85,74 @@ async def _drain(bench: Bench) -> Found:
             await asyncio.gather(*(ask() for _ in range(ASKING_AT_ONCE)))
         parts.start(running)
         started, used_before = time.monotonic(), parts.cpu_seconds()
-        await _settled(parts, BACKLOG)
+        await _settled(parts, backlog)
         seconds, used = time.monotonic() - started, parts.cpu_seconds()
-        _verify(parts, BACKLOG)
-    found: Found = {(SETTLED, "1/s"): BACKLOG / seconds}
+        _verify(parts, backlog)
+    found: Found = {(SETTLED, "1/s"): backlog / seconds}
     for name, before in used_before.items():
-        found[name, "us/reservation"] = (used[name] - before) * 1e6 / BACKLOG
+        found[name, "us/reservation"] = (used[name] - before) * 1e6 / backlog
     return found
 
 
 async def _keep_up(bench: Bench) -> Found:
     """How late rows are while reservations come at a steady rate, whether or not those before are done."""
+    steady = 2 * bench.options.seconds * STEADY_PER_SECOND
     with settling(bench.cores) as parts, ExitStack() as running:
         parts.start(running)
         async with _shoppers(parts) as reserve:
             await reserve(0)  # from here on, all are connected
             await _settled(parts, 1)
             before = parts.lags()
-            await _at_a_steady_rate(reserve, STEADY)
-        await _settled(parts, 1 + STEADY)
-        _verify(parts, 1 + STEADY)
+            await _at_a_steady_rate(reserve, steady)
+        await _settled(parts, 1 + steady)
+        _verify(parts, 1 + steady)
         below = {bound: settled - before[bound] for bound, settled in parts.lags().items()}
-    found: Found = {(IN_TIME, "share"): below[1.0] / STEADY}
+    found: Found = {(IN_TIME, "share"): below[1.0] / steady}
     for name, share in LAGS.items():
         # A histogram knows no more than the bound that so many are not above.
-        found[name, "s"] = min(bound for bound, settled in below.items() if settled >= share * STEADY)
+        found[name, "s"] = min(bound for bound, settled in below.items() if settled >= share * steady)
     return found
+
+
+async def _together(bench: Bench) -> Found:
+    """What a gateway accepts while all of it is settled, and what that takes of each part's CPU time."""
+    seconds = 2 * bench.options.seconds
+    with settling(bench.cores) as parts, ExitStack() as running:
+        place = Place(parts.home, parts.redis_port)
+        gateway = running.enter_context(doorbuster(replace(bench, book_dsn=parts.book_dsn), place))
+        parts.pids[GATEWAY] = [gateway.pid]
+        parts.start(running)
+
+        def load(seconds: int) -> Load:
+            cores, connections = bench.cores, bench.options.connections
+            return put_load(gateway.port, bench.users, cores.rest, seconds=seconds, connections=connections)
+
+        load(WARM_UP_SECONDS)  # until as much is settled as is accepted
+        before, used_before = parts.settled(), parts.cpu_seconds()
+        found = load(seconds)
+        ended = time.monotonic()
+        accepted, meanwhile, used = found.answered(201), parts.settled() - before, parts.cpu_seconds()
+        made = await _made(parts.redis_url)
+        await _settled(parts, made)
+        behind = time.monotonic() - ended
+        _verify(parts, made)
+    return {
+        (TOGETHER, "1/s"): accepted / found.seconds,
+        (MEANWHILE, "share"): meanwhile / accepted,
+        (BEHIND, "s"): behind,
+        **{
+            (f"{name}, both at once", "us/reservation"): (used[name] - was) * 1e6 / accepted
+            for name, was in used_before.items()
+        },
+    }
+
+
+async def _made(redis_url: str) -> int:
+    client = connect_redis(redis_url)
+    try:
+        return int(await client.hlen(RESERVATIONS))
+    finally:
+        await client.aclose()
 
 
 async def _at_a_steady_rate(reserve: Reserve, count: int) -> None:
@@ -120,7 +171,7 @@ async def _shoppers(parts: Settling) -> AsyncIterator[Reserve]:
     client = connect_redis(parts.redis_url)
     try:
         store = RedisStore(client)
-        terms = await terms_on_sale(store, sale(BACKLOG))
+        terms = await terms_on_sale(store, sale(STOCK))
 
         async def reserve(number: int) -> None:
             user = f"user-{number:08}"

@@ -39,12 +39,16 @@ class Settling:
 
     home: Path
     cores: Cores
-    redis_url: str
+    redis_port: int
     book_dsn: str
     amqp_url: str
     pids: dict[str, list[int]]
     workers: list[Server] = field(default_factory=list)
     """Their ports are where their metrics are."""
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://127.0.0.1:{self.redis_port}/0"
 
     def start(self, until: ExitStack) -> None:
         """Start relay and workers. They have the gateway's core: while a backlog is drained, that is idle."""
@@ -107,7 +111,7 @@ def settling(cores: Cores) -> Iterator[Settling]:
         yield Settling(
             home,
             cores,
-            f"redis://127.0.0.1:{store.port}/0",
+            store.port,
             book_dsn,
             f"amqp://guest:guest@127.0.0.1:{broker.port}/",
             {"Redis": [store.pid], "PostgreSQL": [postmaster], "RabbitMQ": [broker.pid]},

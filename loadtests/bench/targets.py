@@ -79,6 +79,7 @@ TARGETS = (
     _peak_ratio(DOORBUSTER, NGINX_LUA_REDIS, 0.5),
     _peak_ratio(DOORBUSTER_SOLD_OUT, ECHO, 0.90),
     Target("settled / accepted", Key(settle.PART, DOORBUSTER, settle.SETTLED), _peak(DOORBUSTER), least=1.0),
+    Target("settled / accepted, both at once", Key(settle.PART, DOORBUSTER, settle.MEANWHILE), least=0.99),
     Target("accept to row, p99, s", Key(settle.PART, DOORBUSTER, "lag, 99th percentile"), most=1.0),
     Target("5 x a slow store: goodput / peak", _open(openload.OVERLOAD, "goodput to peak"), least=0.9),
     Target("5 x a slow store: admitted p99, ms", _open(openload.OVERLOAD, "admitted p99"), most=250),

@@ -6,6 +6,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
+from reservation.keys import shard_keys, shard_of
 from reservation.outbox import Entry, Outbox
 from settlement.audit import Auditor
 from settlement.book import Book
@@ -45,6 +46,21 @@ async def test_a_crowds_events_reach_the_book_through_the_broker(
     async with working(RabbitSource(Broker(amqp_url)), book):
         audit = await Auditor(shop.store, book, settle_seconds_max=30).audit([shop.campaign])
         assert audit.ok, audit.to_json()
+
+
+async def test_what_nobody_can_read_does_not_count_as_a_backlog_for_ever(
+    shop: Shop, redis_client: Redis
+) -> None:
+    outbox, entries = await crowded(shop, redis_client)
+    shard = shard_keys(shard_of(shop.campaign))
+    await redis_client.xadd(shard.outbox, {"type": "reserved", "campaign": shop.campaign, "who": "torn"})
+    await redis_client.incrby(shard.unsettled, 40)
+    (torn,) = await outbox.read()
+    assert torn.envelope["type"] == "unreadable"
+    await outbox.done([torn])
+    assert (await outbox.backlog(0)).events == 1 + len(CROWD) + 39
+    await outbox.done(entries)
+    assert (await outbox.backlog(0)).events == 0
 
 
 async def test_an_entry_that_is_forgotten_twice_is_counted_off_once(shop: Shop, redis_client: Redis) -> None:
