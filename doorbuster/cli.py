@@ -49,7 +49,8 @@ def main() -> None:
         typer.echo(f"doorbuster: {error}", err=True)
         sys.exit(2)
     except Fault as error:
-        typer.echo(f"doorbuster: {type(error).__name__}: {error}", err=True)
+        said = " ".join(str(error).split())  # a driver's word may have many lines
+        typer.echo(f"doorbuster: {type(error).__name__}: {said}", err=True)
         sys.exit(3)
 
 

@@ -44,7 +44,7 @@ class Connection(web.RequestHandler):
 
     def offer(self, message: RawRequestMessage, payload: StreamReader) -> bool:
         """Let the fast lane have the request, if it may come next and the lane takes it."""
-        if self._ordinary:
+        if self._ordinary or self.writing_paused:  # the ordinary lane waits until its answers are taken
             return False
         self._under_way = True
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
@@ -80,6 +80,13 @@ class Connection(web.RequestHandler):
             if self.transport is not None:
                 self.transport.resume_reading()
             super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        # What was handed back just now has not begun yet, and there is nobody any more to answer it to.
+        idle = self._task_handler if self._current_request is None else None
+        super().connection_lost(exc)
+        if idle is not None:
+            idle.cancel()
 
     async def finish_response(self, *given: Any, **named: Any) -> tuple[web.StreamResponse, bool]:
         try:

@@ -98,6 +98,19 @@ class TestARound:
         assert options.picture.read_text() == picture(figures)
 
 
+class TestOptions:
+    @pytest.mark.parametrize(
+        "given", [["--rounds", "0"], ["--seconds", "-1"], ["--backlog", "x"], ["--warm-up-seconds", "-1"]]
+    )
+    def test_what_makes_no_sense_is_refused_by_name(
+        self, given: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            Options.parse(given)
+        assert stopped.value.code == 2
+        assert f"argument {given[0]}: " in capsys.readouterr().err
+
+
 class TestVerify:
     def test_takes_what_was_under_way_at_the_end(self) -> None:
         verify(the(DOORBUSTER), run_of({"201": 100}, 100), CONNECTIONS)

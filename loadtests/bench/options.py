@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,16 +35,22 @@ class Options:
     @classmethod
     def parse(cls, arguments: Sequence[str] | None = None) -> Options:
         parser = argparse.ArgumentParser("python -m loadtests.bench", description=__doc__)
-        parser.add_argument("--rounds", type=int, default=5, help="each subject runs once in a round")
-        parser.add_argument("--seconds", type=int, default=5, help="measured, each time")
-        parser.add_argument("--warm-up-seconds", type=int, default=1, help="before that")
-        parser.add_argument("--connections", type=int, default=64, help="each with a request under way")
+        parser.add_argument(
+            "--rounds", type=_at_least(1), default=5, help="each subject runs once in a round"
+        )
+        parser.add_argument("--seconds", type=_at_least(1), default=5, help="measured, each time")
+        parser.add_argument("--warm-up-seconds", type=_at_least(0), default=1, help="before that")
+        parser.add_argument(
+            "--connections", type=_at_least(1), default=64, help="each with a request under way"
+        )
         parser.add_argument("--subject", action="append", default=[], help="only this one; may be repeated")
         parser.add_argument("--part", action="append", default=[], help="only this one; may be repeated")
-        parser.add_argument("--reservations", type=int, default=5_000_000, help="in the full store")
-        parser.add_argument("--campaigns", type=int, default=10_000, help="in the store with many")
-        parser.add_argument("--backlog", type=int, default=200_000, help="reservations to be settled at once")
-        parser.add_argument("--attempts", type=int, default=3, help="at a run that others disturb")
+        parser.add_argument("--reservations", type=_at_least(1), default=5_000_000, help="in the full store")
+        parser.add_argument("--campaigns", type=_at_least(1), default=10_000, help="in the store with many")
+        parser.add_argument(
+            "--backlog", type=_at_least(1), default=200_000, help="reservations to be settled at once"
+        )
+        parser.add_argument("--attempts", type=_at_least(1), default=3, help="at a run that others disturb")
         parser.add_argument("--figures", type=Path, default=BUILT / "figures.json", help="written at the end")
         parser.add_argument("--picture", type=Path, default=BUILT / "figures.svg", help="likewise")
         given = parser.parse_args(arguments)
@@ -62,3 +68,13 @@ class Options:
             figures=given.figures,
             picture=given.picture,
         )
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(given: str) -> int:
+        found = int(given)
+        if found < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}")
+        return found
+
+    return number

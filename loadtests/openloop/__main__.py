@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             answer_s=options.answer,
             busy_poll=options.busy_poll,
         )
-        shoppers = [(str(user), str(token)) for user, token in json.loads(options.tokens.read_bytes())]
+        shoppers = _shoppers(options.tokens)
         request_of = reservations(url, shoppers, run=options.run or uuid.uuid4().hex[:12], sku=options.sku)
     except (OSError, TypeError, ValueError) as error:
         print(f"openloop: {error}", file=sys.stderr)
@@ -55,6 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(result.as_json(), indent=2) + "\n")
     return 0 if result.generator_kept_up else 1
+
+
+def _shoppers(tokens: Path) -> list[tuple[str, str]]:
+    try:
+        return [(str(user), str(token)) for user, token in json.loads(tokens.read_bytes())]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{tokens}: not a JSON list of [user, token]: {error}") from None
 
 
 def _parser() -> argparse.ArgumentParser:

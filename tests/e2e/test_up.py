@@ -217,6 +217,16 @@ def test_a_missing_setting_stops_the_start_with_one_clear_line(tmp_path: Path, r
     assert done.stderr.count("\n") == 1
 
 
+def test_a_book_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
+    environment = {**os.environ, "DOORBUSTER_POSTGRES_DSN": f"postgresql://127.0.0.1:{free_port()}/x"}
+    done = subprocess.run(
+        [*COMMAND, "migrate"], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 3
+    assert done.stderr.startswith("doorbuster: BookUnavailable: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_taken_port_and_a_taken_directory_are_said_plainly(up: Stack, tmp_path: Path) -> None:
     port = up.url.rpartition(":")[2]
     for arguments, said in (
