@@ -27,7 +27,7 @@ def usual_claims(token: str, secret: bytes) -> dict[str, Any] | None:
         claims = _decode(payload)
     except ValueError:
         return None
-    if not isinstance(claims, dict) or not claims.keys() <= _USUAL_CLAIMS or "exp" not in claims:
+    if not isinstance(claims, dict) or not claims.keys() <= _USUAL_CLAIMS or claims.get("exp") is None:
         return None
     return claims if isinstance(claims.get("sub"), str) else None
 

@@ -61,6 +61,7 @@ def test_a_usual_token_is_recognised() -> None:
         signed(b'{"alg":"HS256"}', b'{"sub":"ann"}'),
         signed(b'{"alg":"HS256"}', b'{"exp":1}'),
         signed(b'{"alg":"HS256"}', b'{"exp":1,"sub":7}'),
+        signed(b'{"alg":"HS256"}', b'{"exp":null,"sub":"ann"}'),
         signed(b'{"alg":"HS256"}', b'{"exp":1,"sub":"ann","jti":7}'),
         signed(b'{"alg":"HS256"}', b"[]"),
         signed(b'{"alg":"HS256"}', b"not JSON"),
