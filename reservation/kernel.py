@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from reservation.ids import ReservationId
-from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome
-from reservation.record import Reservation
+from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome, RestoreOutcome
+from reservation.record import Record, Reservation
 
 
 class Claim(NamedTuple):
@@ -152,6 +152,13 @@ class Configured(NamedTuple):
     counter: str
 
 
+class Restored(NamedTuple):
+    """The outcome of a restoration; `counter` is the one whose cap would be exceeded."""
+
+    outcome: RestoreOutcome
+    counter: str
+
+
 class Changes(NamedTuple):
     """Campaigns changed since a cursor, and the cursor to ask with next."""
 
@@ -256,10 +263,12 @@ class Store(Protocol):
         document: bytes,
         caps: Mapping[str, int],
         ends_at_ms: int,
+        above: int = 0,
     ) -> Configured:
         """Create (revision 0) or change a campaign, if `revision` is still the current one.
 
-        From `ends_at_ms` on its ranking stands.
+        From `ends_at_ms` on its ranking stands. The new revision is above `above`: one that the book has
+        is never given again.
         """
         ...
 
@@ -276,6 +285,10 @@ class Store(Protocol):
         ...
 
     async def move(self, move: Move) -> Moved: ...
+
+    async def restore(self, reservation_id: ReservationId, record: Record) -> Restored:
+        """Bring a reservation to where the book has it, unless the store has it there, or further."""
+        ...
 
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None: ...
 

@@ -149,6 +149,11 @@ class CampaignKeys:
         return self._named("campaign used caps tally reservations terms users outbox ranking")
 
     @cached_property
+    def for_restore(self) -> tuple[str, ...]:
+        """KEYS of restore.lua, in its order."""
+        return self._named("campaign used caps tally reservations terms users deadlines ranking")
+
+    @cached_property
     def for_rank(self) -> tuple[str, ...]:
         """KEYS of rank.lua, in its order."""
         return self._named("campaign ranking final")

@@ -26,14 +26,15 @@ from reservation.kernel import (
     Place,
     Placed,
     Ranking,
+    Restored,
     Snapshot,
     Standing,
     StoredCampaign,
     StoredOrder,
     Terms,
 )
-from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome
-from reservation.record import Facts, Reservation, State
+from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome, RestoreOutcome
+from reservation.record import Facts, Record, Reservation, State
 
 
 class ModelEvent(NamedTuple):
@@ -133,6 +134,7 @@ class ModelStore:
         document: bytes,
         caps: Mapping[str, int],
         ends_at_ms: int,
+        above: int = 0,
     ) -> Configured:
         now = self._clock()
         current = self._campaigns.get(campaign, _Campaign())
@@ -141,7 +143,7 @@ class ModelStore:
         for counter, cap in caps.items():
             if current.used[counter] > cap:
                 return Configured(ConfigureOutcome.BELOW_USED, now, revision, counter)
-        current.revision += 1
+        current.revision = max(current.revision, above) + 1
         current.status, current.document, current.changed_at_ms = status, document, now
         current.caps.update(caps)
         current.ends_at_ms = ends_at_ms
@@ -272,6 +274,43 @@ class ModelStore:
         campaign.reservations[move.id.digest] = (moved, fingerprint)
         self.outbox.append(ModelEvent(move.event, str(move.id), moved, move.data))
         return Moved(Outcome.MOVED, now, moved)
+
+    async def restore(self, reservation_id: ReservationId, record: Record) -> Restored:
+        campaign = self._campaigns.get(reservation_id.campaign)
+        if campaign is None:
+            return Restored(RestoreOutcome.ABSENT, "")
+        found = campaign.reservations.get(reservation_id.digest)
+        known = found[0] if found else None
+        if known is not None and known.version >= record.version:
+            return Restored(RestoreOutcome.UNCHANGED, "")
+        steps = Counter(dict(record.claims))
+        steps.subtract(dict(known.claims) if known else {})
+        for name, _ in record.claims:
+            counter = self._counter(name, record.user)
+            cap = campaign.caps.get(counter)
+            if cap is not None and steps[name] > 0 and campaign.used[counter] + steps[name] > cap:
+                return Restored(RestoreOutcome.OVER_CAP, name)
+        for name, step in steps.items():
+            counter = self._counter(name, record.user)
+            campaign.used[counter] += step
+            if campaign.used[counter] == 0:
+                del campaign.used[counter]
+        if known is None:
+            ids = self._index.setdefault((record.user, reservation_id.campaign), [])
+            ids.insert(0, reservation_id)
+            del ids[INDEX_IDS_MAX:]
+        else:
+            campaign.tally[f"{known.state}/{record.sku}"] -= known.quantity
+        campaign.tally[f"{record.state}/{record.sku}"] += record.quantity
+        if record.deadline > 0:
+            self._deadlines[reservation_id] = record.deadline
+        else:
+            self._deadlines.pop(reservation_id, None)
+        campaign.reservations[reservation_id.digest] = (
+            Reservation.of(reservation_id, record),
+            record.fingerprint,
+        )
+        return Restored(RestoreOutcome.RESTORED, "")
 
     def _take(self, campaign: _Campaign, steps: Mapping[str, int], user: str, now: int) -> None:
         for name, step in steps.items():

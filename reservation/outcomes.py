@@ -40,6 +40,15 @@ class ConfigureOutcome(StrEnum):
     CONFIGURED = "configured"
 
 
+class RestoreOutcome(StrEnum):
+    """What became of what the book has and the store had lost. Listed in order of precedence."""
+
+    ABSENT = "absent"
+    UNCHANGED = "unchanged"
+    OVER_CAP = "over_cap"
+    RESTORED = "restored"
+
+
 class PlaceOutcome(StrEnum):
     """What became of a wish to stand in line, besides the refusals that a move has too."""
 

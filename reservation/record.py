@@ -304,6 +304,10 @@ class Record(NamedTuple):
     fingerprint: str
     facts: str
 
+    def pack(self) -> bytes:
+        claims = [part for claim in self.claims for part in claim]
+        return ormsgpack.packb(tuple(self._replace(claims=claims)))  # type: ignore[arg-type]
+
     @classmethod
     def of(cls, places: list[Any]) -> Record:
         """From the unpacked places of a whole record."""

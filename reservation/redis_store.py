@@ -24,6 +24,7 @@ from reservation.kernel import (
     Place,
     Placed,
     Ranking,
+    Restored,
     Snapshot,
     Standing,
     StoredCampaign,
@@ -39,6 +40,7 @@ from reservation.outcomes import (
     Outcome,
     PlaceOutcome,
     RankOutcome,
+    RestoreOutcome,
     StoreUnavailable,
 )
 from reservation.pipe import REPLY_SECONDS_MAX, Pipe, unable
@@ -91,6 +93,7 @@ class RedisStore:
         self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
         self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
         self._move = script("move")
+        self._restore = script("restore")
         self._snapshot = script("snapshot")
         self._configure = script("configure")
         self._place = script("place")
@@ -112,8 +115,9 @@ class RedisStore:
         document: bytes,
         caps: Mapping[str, int],
         ends_at_ms: int,
+        above: int = 0,
     ) -> Configured:
-        args: list[Any] = [campaign, revision, status, document, ends_at_ms]
+        args: list[Any] = [campaign, revision, status, document, ends_at_ms, above]
         for counter, cap in caps.items():
             args += (counter, cap)
         keys = campaign_keys(campaign).for_configure
@@ -163,6 +167,12 @@ class RedisStore:
         keys = offer_keys(move.id.campaign, move.sku).for_move
         outcome, now_ms, packed = await self._pipe.run(self._move, keys, move_arguments(move))
         return Moved(Outcome(outcome.decode()), now_ms, await self._unpack(move.id, packed))
+
+    async def restore(self, reservation_id: ReservationId, record: Record) -> Restored:
+        keys = campaign_keys(reservation_id.campaign).for_restore
+        args = [reservation_id.campaign, reservation_id.digest, record.pack()]
+        outcome, counter = await self._pipe.run(self._restore, keys, args)
+        return Restored(RestoreOutcome(outcome.decode()), counter.decode())
 
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
         keys = campaign_keys(reservation_id.campaign)

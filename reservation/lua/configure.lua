@@ -5,10 +5,11 @@
 --   and sold.
 --
 -- KEYS: campaign used caps campaigns changes outbox unsettled
--- ARGV: campaign revision status document ends_at caps...
+-- ARGV: campaign revision status document ends_at above caps...
 --   revision  the revision this change was decided on; 0 makes a new campaign
 --   status    running, paused or closed
 --   ends_at   ms; from then on the ranking stands
+--   above     the new revision is above this one: the book may have one that the store has lost
 --   caps      two each: counter cap
 --
 -- Outcomes, in order of precedence: conflict below_used configured
@@ -23,17 +24,17 @@ local current = redis.call('HGET', KEYS[1], 'revision') or '0'
 if current ~= expected then
   return { 'conflict', now, tonumber(current), '' }
 end
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local used = tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or 0)
   if used > tonumber(ARGV[i + 1]) then
     return { 'below_used', now, tonumber(current), ARGV[i] }
   end
 end
 
-local revision = tonumber(current) + 1
+local revision = math.max(tonumber(current), tonumber(ARGV[6])) + 1
 redis.call('HSET', KEYS[1], 'revision', revision, 'status', status, 'document', document,
   'ends_at', ARGV[5], 'changed_at', now)
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
 end
 -- The shard's running number of changes lets every gateway ask for just what it has not seen.

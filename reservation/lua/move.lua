@@ -64,17 +64,13 @@ end
 
 -- 4. Nothing can refuse any more: write.
 --@include ranking
-take_steps(steps, user, own, KEYS[2])
-write_shared(KEYS[2])
-redis.call('HSET', KEYS[7], user, pack_own(own, campaign))
 for _, step in ipairs(steps) do
   if string.sub(step[1], 1, 1) == '#' then
     close_ranking(KEYS[1], KEYS[13], KEYS[14], now)
-    if tonumber(redis.call('ZINCRBY', KEYS[13], step[2], user)) == 0 then
-      redis.call('ZREM', KEYS[13], user)
-    end
   end
 end
+local used_key, users_key, ranking_key = KEYS[2], KEYS[7], KEYS[13]
+--@include take
 
 local state, hold_ms, deadline = ARGV[15], tonumber(ARGV[16]), tonumber(ARGV[17])
 if hold_ms > 0 then

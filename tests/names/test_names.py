@@ -18,6 +18,7 @@ from reservation.outcomes import (
     Outcome,
     PlaceOutcome,
     RankOutcome,
+    RestoreOutcome,
 )
 from reservation.record import MadeOn, Record, ShortRecord
 from reservation.redis_store import move_arguments, place_arguments
@@ -31,6 +32,7 @@ OUTCOMES = {
     "configure": [ConfigureOutcome],
     "place": [Outcome, PlaceOutcome],
     "rank": [RankOutcome],
+    "restore": [RestoreOutcome],
     "grant": [GrantOutcome],
     "order": [OrderOutcome],
     "forget": [],
