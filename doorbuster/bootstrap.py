@@ -32,6 +32,7 @@ from settlement.notifier import Notifier, Recipient
 from settlement.provider import HttpRefunds
 from settlement.rabbit import Broker, RabbitDeadLetters, RabbitSource
 from settlement.recipients import LogRecipient, WebhookRecipient
+from settlement.reconcile import Reconciler
 from settlement.refunds import Refunder
 from settlement.relay import Relay
 from settlement.source import OutboxSource, Source
@@ -123,6 +124,13 @@ async def auditor(settings: Settings) -> AsyncIterator[tuple[Auditor, Catalog, B
     async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
         store = RedisStore(client)
         yield Auditor(store, the_book), Catalog(store, StoreClock()), the_book
+
+
+@asynccontextmanager
+async def reconciler(settings: Settings) -> AsyncIterator[tuple[Reconciler, Catalog, Book]]:
+    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
+        store = RedisStore(client)
+        yield Reconciler(store, the_book), Catalog(store, StoreClock()), the_book
 
 
 @asynccontextmanager

@@ -193,6 +193,24 @@ def audit(
 
 
 @app.command()
+def reconcile(
+    campaign: Annotated[str | None, typer.Argument(help="One campaign; all when left out.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Compare Redis with PostgreSQL and explain every difference; exit 1 if one is left."""
+    from doorbuster.reconcile import run_reconcile, text
+
+    found = asyncio.run(run_reconcile(_reaching(data_dir), campaign, repair=repair))
+    if found is None:
+        typer.echo(f"doorbuster: there is no campaign {campaign}", err=True)
+        raise typer.Exit(2)
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else text(found, repair=repair))
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
 def token(
     user: Annotated[str, typer.Option(help="The user's id.")],
     tier: Annotated[str | None, typer.Option(help="The user's tier.")] = None,

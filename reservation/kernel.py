@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from reservation.ids import ReservationId
-from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome, RestoreOutcome
+from reservation.outcomes import (
+    ConfigureOutcome,
+    GrantOutcome,
+    Outcome,
+    PlaceOutcome,
+    RestateOutcome,
+    RestoreOutcome,
+)
 from reservation.record import Record, Reservation
 
 
@@ -290,6 +297,10 @@ class Store(Protocol):
         """Bring a reservation to where the book has it, unless the store has it there, or further."""
         ...
 
+    async def restate(self, reservation_id: ReservationId, event: str) -> RestateOutcome:
+        """Tell the book of a reservation once more, as it is."""
+        ...
+
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None: ...
 
     async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]: ...
@@ -343,10 +354,18 @@ class Store(Protocol):
     async def order(self, order_id: str) -> StoredOrder | None: ...
 
     async def record_order(
-        self, order_id: str, version: int, body: bytes, *, unfinished: bool | None, event: bool
+        self,
+        order_id: str,
+        version: int,
+        body: bytes,
+        *,
+        unfinished: bool | None,
+        event: bool,
+        above: int = 0,
     ) -> bool:
         """Write a main order down, if `version` is still the current one (0 when there is none).
 
+        The new version is above `above`: one that the book has is never given again.
         An unfinished one is among `unfinished_orders` until it is written down as finished; None
         leaves it as it is.
         """

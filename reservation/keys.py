@@ -154,6 +154,11 @@ class CampaignKeys:
         return self._named("campaign used caps tally reservations terms users deadlines ranking")
 
     @cached_property
+    def for_restate(self) -> tuple[str, ...]:
+        """KEYS of restate.lua, in its order."""
+        return self._named("reservations terms outbox unsettled")
+
+    @cached_property
     def for_rank(self) -> tuple[str, ...]:
         """KEYS of rank.lua, in its order."""
         return self._named("campaign ranking final")

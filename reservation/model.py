@@ -33,7 +33,14 @@ from reservation.kernel import (
     StoredOrder,
     Terms,
 )
-from reservation.outcomes import ConfigureOutcome, GrantOutcome, Outcome, PlaceOutcome, RestoreOutcome
+from reservation.outcomes import (
+    ConfigureOutcome,
+    GrantOutcome,
+    Outcome,
+    PlaceOutcome,
+    RestateOutcome,
+    RestoreOutcome,
+)
 from reservation.record import Facts, Record, Reservation, State
 
 
@@ -312,6 +319,13 @@ class ModelStore:
         )
         return Restored(RestoreOutcome.RESTORED, "")
 
+    async def restate(self, reservation_id: ReservationId, event: str) -> RestateOutcome:
+        found = await self.reservation(reservation_id)
+        if found is None:
+            return RestateOutcome.ABSENT
+        self.outbox.append(ModelEvent(event, str(reservation_id), found, b"{}"))
+        return RestateOutcome.RESTATED
+
     def _take(self, campaign: _Campaign, steps: Mapping[str, int], user: str, now: int) -> None:
         for name, step in steps.items():
             counter = self._counter(name, user)
@@ -468,12 +482,19 @@ class ModelStore:
         return self._orders.get(order_id)
 
     async def record_order(
-        self, order_id: str, version: int, body: bytes, *, unfinished: bool | None, event: bool
+        self,
+        order_id: str,
+        version: int,
+        body: bytes,
+        *,
+        unfinished: bool | None,
+        event: bool,
+        above: int = 0,
     ) -> bool:
         current = self._orders.get(order_id)
         if (current.version if current else 0) != version:
             return False
-        self._orders[order_id] = StoredOrder(version + 1, body)
+        self._orders[order_id] = StoredOrder(max(version, above) + 1, body)
         if unfinished is not None:
             (self._unfinished.add if unfinished else self._unfinished.discard)(order_id)
         if event:

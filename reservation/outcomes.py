@@ -49,6 +49,13 @@ class RestoreOutcome(StrEnum):
     RESTORED = "restored"
 
 
+class RestateOutcome(StrEnum):
+    """What became of what the store has and the book had not. Listed in order of precedence."""
+
+    ABSENT = "absent"
+    RESTATED = "restated"
+
+
 class PlaceOutcome(StrEnum):
     """What became of a wish to stand in line, besides the refusals that a move has too."""
 

@@ -40,6 +40,7 @@ from reservation.outcomes import (
     Outcome,
     PlaceOutcome,
     RankOutcome,
+    RestateOutcome,
     RestoreOutcome,
     StoreUnavailable,
 )
@@ -94,6 +95,7 @@ class RedisStore:
         self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
         self._move = script("move")
         self._restore = script("restore")
+        self._restate = script("restate")
         self._snapshot = script("snapshot")
         self._configure = script("configure")
         self._place = script("place")
@@ -173,6 +175,12 @@ class RedisStore:
         args = [reservation_id.campaign, reservation_id.digest, record.pack()]
         outcome, counter = await self._pipe.run(self._restore, keys, args)
         return Restored(RestoreOutcome(outcome.decode()), counter.decode())
+
+    async def restate(self, reservation_id: ReservationId, event: str) -> RestateOutcome:
+        keys = campaign_keys(reservation_id.campaign).for_restate
+        args = [reservation_id.campaign, reservation_id.digest, event]
+        (outcome,) = await self._pipe.run(self._restate, keys, args)
+        return RestateOutcome(outcome.decode())
 
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
         keys = campaign_keys(reservation_id.campaign)
@@ -342,10 +350,17 @@ class RedisStore:
         return None if version is None else StoredOrder(int(version), body)
 
     async def record_order(
-        self, order_id: str, version: int, body: bytes, *, unfinished: bool | None, event: bool
+        self,
+        order_id: str,
+        version: int,
+        body: bytes,
+        *,
+        unfinished: bool | None,
+        event: bool,
+        above: int = 0,
     ) -> bool:
         mark = "" if unfinished is None else int(unfinished)
-        args = [order_id, version, body, mark, int(event), ORDER_KEPT_MS]
+        args = [order_id, version, body, mark, int(event), ORDER_KEPT_MS, above]
         outcome, *_ = await self._pipe.run(self._order, order_keys(order_id).for_order, args)
         return OrderOutcome(outcome.decode()) is OrderOutcome.RECORDED
 

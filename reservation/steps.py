@@ -42,6 +42,7 @@ class Event(StrEnum):
     EXPIRED = "expired"
     FORFEITED = "forfeited"
     TAKEN_BACK = "taken_back"  # its main order no longer entitles to it
+    RESTATED = "restated"  # nothing: the book is told once more what it has lost, or never heard
 
 
 @dataclass(frozen=True, slots=True)

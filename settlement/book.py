@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.errors import ProgramLimitExceeded
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from reservation.campaign import ms_of
 from reservation.envelope import Envelope
 from reservation.ids import ReservationId
+from reservation.main_order import MainOrder, OrderLine, OrderState
 from reservation.outcomes import Fault
+from reservation.record import Record
 from settlement.projection import Rows
 from settlement.statements import statement
 
 _CONNECT_SECONDS_MAX = 5.0
 USER_RESERVATIONS_MAX = 1_000
+PAGE_ROWS = 1_000
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BookUnavailable(Fault):
@@ -46,6 +52,23 @@ class NotificationDue(NamedTuple):
     type: str
     body: dict[str, Any]
     attempts: int
+
+
+class Booked(NamedTuple):
+    """A reservation as the book has it; no record where it was settled before the book kept them."""
+
+    id: ReservationId
+    version: int
+    state: str
+    record: Record | None
+
+
+class BookedCampaign(NamedTuple):
+    """A campaign as it was last changed."""
+
+    revision: int
+    status: str
+    document: dict[str, Any]
 
 
 class OrderAudit(NamedTuple):
@@ -159,6 +182,37 @@ class Book:
     async def campaign_ids(self) -> list[str]:
         return [row[0] for row in await self._all("SELECT id FROM campaigns ORDER BY id", {})]
 
+    async def campaign(self, campaign: str) -> BookedCampaign | None:
+        found = await self._all(statement("campaign"), {"campaign": campaign})
+        return BookedCampaign(*found[0]) if found else None
+
+    async def reservations(self, campaign: str) -> AsyncIterator[list[Booked]]:
+        """The campaign's reservations, oldest first, some at a time."""
+        at, after = _LONG_AGO, ""
+        while True:
+            parameters = {"campaign": campaign, "at": at, "after": after, "limit": PAGE_ROWS}
+            rows = await self._all(statement("records"), parameters)
+            if not rows:
+                return
+            yield [_booked(row) for row in rows]
+            after, at = rows[-1][0], rows[-1][-2]
+
+    async def versions(self, ids: Sequence[ReservationId]) -> dict[ReservationId, int]:
+        """In which versions the book has these, of those that it has."""
+        found = await self._all(statement("versions"), {"ids": [str(one) for one in ids]})
+        versions = {row[0]: row[1] for row in found}
+        return {one: versions[str(one)] for one in ids if str(one) in versions}
+
+    async def main_orders(self) -> AsyncIterator[list[MainOrder]]:
+        """Main orders, some at a time, each with the campaigns that it was used in."""
+        after = ""
+        while True:
+            rows = await self._all(statement("main_orders"), {"after": after, "limit": PAGE_ROWS})
+            if not rows:
+                return
+            yield [_main_order(row) for row in rows]
+            after = rows[-1][0]
+
     async def audit_orders(self, campaign: str) -> dict[str, OrderAudit]:
         """The campaign's orders by reservation id."""
         found = await self._all(statement("audit_orders"), {"campaign": campaign})
@@ -179,3 +233,39 @@ class Book:
                 return await cursor.fetchall()
         except (psycopg.Error, PoolTimeout, OSError) as error:
             raise BookUnavailable(str(error)) from error
+
+
+def _booked(row: Sequence[Any]) -> Booked:
+    name, state, version, user, sku, quantity, kept, created_at, updated_at = row
+    found = ReservationId.parse(name)
+    if found is None:
+        raise BookRefused(f"not a reservation id: {name!r}")
+    if kept is None:
+        return Booked(found, version, state, None)
+    record = Record(
+        state=state,
+        version=version,
+        user=user,
+        sku=sku,
+        quantity=quantity,
+        claims=tuple((counter, n) for counter, n in kept["claims"]),
+        created_at=ms_of(created_at),
+        updated_at=ms_of(updated_at),
+        deadline=kept["deadline"],
+        fingerprint=kept["fingerprint"],
+        facts=kept["facts"],
+    )
+    return Booked(found, version, state, record)
+
+
+def _main_order(row: Sequence[Any]) -> MainOrder:
+    order_id, user, state, lines, paid_at, version, campaigns = row
+    return MainOrder(
+        order_id,
+        OrderState(state),
+        user,
+        tuple(OrderLine(line["sku"], line["category"], line["amount"]) for line in lines),
+        ms_of(paid_at) if paid_at else 0,
+        tuple(campaigns or ()),
+        version,
+    )

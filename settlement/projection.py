@@ -14,8 +14,11 @@ from reservation.envelope import Envelope
 from reservation.ids import ReservationId
 from reservation.main_order import MainOrder
 from reservation.record import MadeOn, PaymentStatus, Record, Reservation
+from reservation.steps import Event
 from settlement.notifications import NOTIFIED, notification_body, notification_id
 
+KEPT = ("claims", "deadline", "fingerprint", "facts")
+"""Of a record, what the columns of an order do not say. The store is rebuilt from both."""
 _NOT_AN_EVENT = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
@@ -54,7 +57,11 @@ class Rows:
             self.campaigns.append(_json(_campaign(envelope)))
 
     def _take_reservations(self, found: _Reservations, envelope: Envelope) -> None:
-        self.reservations.append(_json(_order(found, envelope)))
+        row = _order(found, envelope)
+        if envelope["type"] == Event.RESTATED:
+            # What led here is lost. That something did is not: history has as many events as versions.
+            self.reservations += (_json(row | {"version": one}) for one in range(1, found.like.version))
+        self.reservations.append(_json(row))
         facts, notified = found.like.facts, envelope["type"] in NOTIFIED
         if not (facts.payments or facts.refunds or notified):
             return
@@ -71,6 +78,8 @@ class _Reservations:
 
     like: Reservation
     """What they have in common is to be read off this one."""
+    record: Record
+    """Of this one."""
     ids: list[str]
     users: list[str]
 
@@ -86,14 +95,15 @@ def _made(envelope: Envelope) -> _Reservations:
         raise ValueError("not who made reservations")
     first, *_ = map(_id, ids)
     record = MadeOn(**envelope["terms"]).record(users[0], envelope["at"])
-    return _Reservations(Reservation.of(first, record), ids, users)
+    return _Reservations(Reservation.of(first, record), record, ids, users)
 
 
 def _moved(envelope: Envelope) -> _Reservations:
     record = Record(**envelope["record"])
     claims = tuple((name, n) for name, n in record.claims)
-    reservation = Reservation.of(_id(envelope["id"]), record._replace(claims=claims))
-    return _Reservations(reservation, [envelope["id"]], [reservation.user])
+    record = record._replace(claims=claims)
+    reservation = Reservation.of(_id(envelope["id"]), record)
+    return _Reservations(reservation, record, [envelope["id"]], [reservation.user])
 
 
 def _id(text: str) -> ReservationId:
@@ -166,6 +176,7 @@ def _order(found: _Reservations, envelope: Envelope) -> dict[str, Any]:
         "tier": data.get("tier"),
         "lines": like.lines,
         "price": facts.price.to_json(),
+        "record": {name: getattr(found.record, name) for name in KEPT},
         "created_at": _at(like.created_at_ms),
         "updated_at": _at(like.updated_at_ms),
         "type": envelope["type"],

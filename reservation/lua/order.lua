@@ -4,11 +4,12 @@
 --   left to do are found again until that is done.
 --
 -- KEYS: order unfinished outbox unsettled
--- ARGV: order version body unfinished event keep_ms
+-- ARGV: order version body unfinished event keep_ms above
 --   version     the version this change was decided on; 0 makes a new order
 --   unfinished  1 while what follows from the change has not been done everywhere, 0 once it
 --               has, empty to leave that as it is
 --   event       1 if the change is told to the book
+--   above       the new version is above this one: the book may have one that the store has lost
 --   keep_ms     the order is forgotten this long after its last change
 --
 -- Outcomes, in order of precedence: conflict recorded
@@ -20,7 +21,7 @@ local version = redis.call('HGET', KEYS[1], 'version') or '0'
 if version ~= ARGV[2] then
   return { 'conflict', now, tonumber(version) }
 end
-version = tonumber(version) + 1
+version = math.max(tonumber(version), tonumber(ARGV[7])) + 1
 redis.call('HSET', KEYS[1], 'version', version, 'body', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 if ARGV[4] == '1' then

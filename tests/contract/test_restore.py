@@ -6,7 +6,7 @@ import pytest
 
 from reservation.ids import ReservationId, digest_of
 from reservation.kernel import RANKED, UNCAPPED, Claim
-from reservation.outcomes import ConfigureOutcome, Outcome, RestoreOutcome
+from reservation.outcomes import ConfigureOutcome, Outcome, RestateOutcome, RestoreOutcome
 from reservation.record import Record, State
 from tests.contract.conftest import Bench
 from tests.contract.test_kernel import ENDS, FACTS, SALE, configure, first, quota, stock, then, used
@@ -134,3 +134,24 @@ async def test_a_revision_that_the_book_has_is_never_given_again(
     assert (made.outcome, made.revision) == (ConfigureOutcome.CONFIGURED, revision)
     again = await bench.store.configure(SALE, revision, "running", b"{}", {"stock/phone": 3}, ENDS, above)
     assert again.revision == revision + 1
+
+
+async def test_the_book_is_told_once_more_what_the_store_has(bench: Bench) -> None:
+    await configure(bench)
+    held = await bench.store.reserve(*first(n=2))
+    before = await bench.events()
+    assert await bench.store.restate(ANN, "restated") is RestateOutcome.RESTATED
+    assert await bench.events() == [*before, ("restated", str(ANN))]
+    assert await bench.store.reservation(ANN) == held.reservation, "nothing else changes"
+    absent = ReservationId(SALE, digest_of(SALE, "bob", "k"))
+    assert await bench.store.restate(absent, "restated") is RestateOutcome.ABSENT
+
+
+async def test_a_main_orders_version_that_the_book_has_is_never_given_again(bench: Bench) -> None:
+    store = bench.store
+    assert await store.record_order("o", 0, b"{}", unfinished=True, event=False, above=7)
+    assert (await store.order("o")) == (8, b"{}")
+    assert await store.unfinished_orders() == ["o"]
+    assert not await store.record_order("o", 7, b"{}", unfinished=False, event=False)
+    assert await store.record_order("o", 8, b"{}", unfinished=False, event=False, above=7)
+    assert (await store.order("o")) == (9, b"{}")

@@ -18,6 +18,7 @@ from reservation.outcomes import (
     Outcome,
     PlaceOutcome,
     RankOutcome,
+    RestateOutcome,
     RestoreOutcome,
 )
 from reservation.record import MadeOn, Record, ShortRecord
@@ -32,6 +33,7 @@ OUTCOMES = {
     "configure": [ConfigureOutcome],
     "place": [Outcome, PlaceOutcome],
     "rank": [RankOutcome],
+    "restate": [RestateOutcome],
     "restore": [RestoreOutcome],
     "grant": [GrantOutcome],
     "order": [OrderOutcome],

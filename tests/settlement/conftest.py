@@ -43,7 +43,11 @@ class Shop:
 
 @pytest.fixture
 async def shop(redis_client: Redis, book: Book) -> Shop:
-    store, clock = RedisStore(redis_client), StoreClock()
+    return await open_shop(redis_client, book)
+
+
+async def open_shop(client: Redis, book: Book) -> Shop:
+    store, clock = RedisStore(client), StoreClock()
     catalog = Catalog(store, clock)
     document = parse_campaign(sale())
     await Administration(store, catalog, book).put(document)

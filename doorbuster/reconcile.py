@@ -1,0 +1,54 @@
+"""`doorbuster reconcile`: every difference between Redis and PostgreSQL, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from doorbuster import bootstrap
+from doorbuster.settings import Settings
+from settlement.reconcile import Drift, Reconciliation
+
+SHOWN_MAX = 20
+"""Of one sort, in text. JSON has all."""
+
+
+async def run_reconcile(settings: Settings, campaign: str | None, *, repair: bool) -> Reconciliation | None:
+    """Reconcile one campaign or all that either store knows; None when there is no such campaign."""
+    async with bootstrap.reconciler(settings) as (reconciler, catalog, book):
+        await catalog.refresh()
+        known = {one.id for one in catalog.all()} | set(await book.campaign_ids())
+        if campaign is not None and campaign not in known:
+            return None
+        return await reconciler.reconcile(
+            [campaign] if campaign is not None else sorted(known), repair=repair
+        )
+
+
+def text(found: Reconciliation, *, repair: bool) -> str:
+    """The differences as a person reads them."""
+    return "\n".join(_lines(found, repair))
+
+
+def _lines(found: Reconciliation, repair: bool) -> Iterator[str]:
+    for drift in Drift:
+        of_it = [one for one in found.differences if one.drift is drift]
+        if not of_it:
+            continue
+        mended = sum(one.mended for one in of_it)
+        yield f"{drift}: {len(of_it):,}" + (f", {mended:,} mended" if repair else "")
+        # What could not be mended is what somebody has to look at.
+        for one in sorted(of_it, key=lambda one: one.mended)[:SHOWN_MAX]:
+            yield f"  {one.id}: {one.detail}" + ("; mended" if one.mended else "")
+        if len(of_it) > SHOWN_MAX:
+            yield f"  and {len(of_it) - SHOWN_MAX:,} more; --json has all"
+    for campaign in found.paused:
+        yield f"{campaign} is paused: audit it, then resume it"
+    if not found.differences:
+        yield "reconcile: Redis and PostgreSQL agree"
+    elif found.ok:
+        yield "reconcile: everything was mended"
+    else:
+        left = sum(not one.mended for one in found.differences)
+        yield f"reconcile: {left:,} difference{'' if left == 1 else 's'}" + (
+            " could not be mended" if repair else "; --repair mends what can be mended"
+        )

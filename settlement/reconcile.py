@@ -1,0 +1,219 @@
+"""Reconciliation: every difference between the store and the book, by reservation, and its repair.
+
+The book has all that was ever settled, the store all that was ever acknowledged and not lost. What one has
+lost the other still has, so of each difference one side is further, and repair brings the other one there:
+
+- into the store by restore.lua, claim by claim, as anybody else takes them: a running sale goes on, and
+  nothing is sold twice;
+- into the book by an event like any other.
+
+What is further never goes back, no counter is set, and what is still on its way is waited for first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from reservation.campaign import Campaign, Status, stock_counter
+from reservation.catalog import parse_campaign
+from reservation.ids import ReservationId
+from reservation.kernel import Store, StoredCampaign
+from reservation.main_order import MainOrder
+from reservation.outcomes import ConfigureOutcome, RestateOutcome, RestoreOutcome
+from reservation.record import Reservation
+from reservation.steps import Event
+from settlement.book import Book, Booked, BookedCampaign
+
+SETTLE_SECONDS_MAX = 15.0
+"""How long what is on its way to the book is waited for."""
+_LOOK_SECONDS = 0.1
+
+
+class Drift(StrEnum):
+    """How the two differ."""
+
+    CAMPAIGN_LOST = "campaign_lost"  # the store has lost a campaign that the book has
+    CAMPAIGN_BEHIND = "campaign_behind"  # the store has an older revision than the book
+    CAMPAIGN_UNTOLD = "campaign_untold"  # the book has never heard of it, or of its last revision
+    MAIN_ORDER_LOST = "main_order_lost"
+    MAIN_ORDER_BEHIND = "main_order_behind"
+    RESERVATION_LOST = "reservation_lost"
+    RESERVATION_BEHIND = "reservation_behind"
+    RESERVATION_UNTOLD = "reservation_untold"  # the book has it not, or not as far, and nothing is on its way
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One, and what became of it."""
+
+    drift: Drift
+    id: str
+    detail: str
+    mended: bool = False
+
+
+@dataclass(slots=True)
+class Reconciliation:
+    """What was found, and what was done about it."""
+
+    differences: list[Difference] = field(default_factory=list)
+    paused: list[str] = field(default_factory=list)
+    """Campaigns that repair has left paused: audit them, then resume."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is left that differs."""
+        return all(one.mended for one in self.differences)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, **asdict(self)}
+
+
+class Reconciler:
+    """Compares the store with the book. Its methods raise StoreUnavailable, BookUnavailable."""
+
+    def __init__(self, store: Store, book: Book, *, settle_seconds_max: float = SETTLE_SECONDS_MAX) -> None:
+        self._store = store
+        self._book = book
+        self._settle_seconds_max = settle_seconds_max
+
+    async def reconcile(self, campaigns: Sequence[str], *, repair: bool) -> Reconciliation:
+        """These campaigns, and all main orders. With `repair`, what differs is mended where it can be."""
+        found = Reconciliation()
+        await self._main_orders(found, repair)
+        for campaign in campaigns:
+            if await self._campaign(found, campaign, repair):
+                await self._lost(found, campaign, repair)
+                await self._untold(found, campaign, repair)
+        return found
+
+    async def _main_orders(self, found: Reconciliation, repair: bool) -> None:
+        async for page in self._book.main_orders():
+            stored = await asyncio.gather(*(self._store.order(order.id) for order in page))
+            for order, there in zip(page, stored, strict=True):
+                version = there.version if there else 0
+                if version < order.version:
+                    drift = Drift.MAIN_ORDER_BEHIND if there else Drift.MAIN_ORDER_LOST
+                    mended = repair and await self._restore_order(order, version)
+                    detail = f"version {order.version} in the book, {version or 'nothing'} in the store"
+                    found.differences.append(Difference(drift, order.id, detail, mended))
+
+    async def _restore_order(self, order: MainOrder, version: int) -> bool:
+        # Unfinished: the sweeper tells the campaigns where it was used what it grants.
+        return await self._store.record_order(
+            order.id, version, order.pack(), unfinished=True, event=False, above=order.version
+        )
+
+    async def _campaign(self, found: Reconciliation, campaign: str, repair: bool) -> bool:
+        """Whether the store has the campaign, so that its reservations can be compared."""
+        stored = await self._store.campaign(campaign)
+        booked = await self._caught_up(campaign, stored)
+        if booked is None or (stored is not None and stored.revision > booked.revision):
+            revision = booked.revision if booked else "nothing"
+            if stored is not None:
+                detail = f"revision {stored.revision} in the store, {revision} in the book"
+                found.differences.append(Difference(Drift.CAMPAIGN_UNTOLD, campaign, detail))
+            return stored is not None
+        if stored is not None and stored.revision == booked.revision:
+            return True
+        drift = Drift.CAMPAIGN_BEHIND if stored else Drift.CAMPAIGN_LOST
+        revision = stored.revision if stored else "nothing"
+        detail = f"revision {booked.revision} in the book, {revision} in the store"
+        if not stored:
+            detail += "; who stood in line for it is not known any more"
+        mended = repair and await self._restore_campaign(campaign, booked, stored)
+        if mended and booked.status != Status.CLOSED:
+            found.paused.append(campaign)
+        found.differences.append(Difference(drift, campaign, detail, mended))
+        return stored is not None or mended
+
+    async def _caught_up(self, campaign: str, stored: StoredCampaign | None) -> BookedCampaign | None:
+        """The campaign in the book, once that has heard of the stored one; or as far as it got in time."""
+        until = time.monotonic() + self._settle_seconds_max
+        while True:
+            booked = await self._book.campaign(campaign)
+            heard = stored is None or (booked is not None and booked.revision >= stored.revision)
+            if heard or time.monotonic() > until:
+                return booked
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _restore_campaign(
+        self, campaign: str, booked: BookedCampaign, stored: StoredCampaign | None
+    ) -> bool:
+        """As the book has it, but paused: nobody reserves before what was lost is there again."""
+        document = parse_campaign(booked.document)
+        status = Status.CLOSED if booked.status == Status.CLOSED else Status.PAUSED
+        configured = await self._store.configure(
+            campaign,
+            stored.revision if stored else 0,
+            status,
+            orjson.dumps(document.to_json()),
+            {stock_counter(offer.sku): offer.stock for offer in document.offers},
+            Campaign(document, 0, status, 0).ends_at_ms,
+            above=booked.revision,
+        )
+        return configured.outcome is ConfigureOutcome.CONFIGURED
+
+    async def _lost(self, found: Reconciliation, campaign: str, repair: bool) -> None:
+        """What the book has and the store has not, or not as far."""
+        async for page in self._book.reservations(campaign):
+            stored = await self._store.reservations([one.id for one in page])
+            behind = [
+                (one, there)
+                for one, there in zip(page, stored, strict=True)
+                if there is None or there.version < one.version
+            ]
+            # In the order in which they were made: the oldest has its claims first.
+            found.differences += await asyncio.gather(*(self._restored(*one, repair) for one in behind))
+
+    async def _restored(self, one: Booked, there: Reservation | None, repair: bool) -> Difference:
+        drift = Drift.RESERVATION_BEHIND if there else Drift.RESERVATION_LOST
+        detail = f"{one.state}, version {one.version}, in the book, "
+        detail += f"{there.state}, version {there.version}, in the store" if there else "nothing in the store"
+        if one.record is None:
+            return Difference(drift, str(one.id), f"{detail}; it was settled before records were kept")
+        if not repair:
+            return Difference(drift, str(one.id), detail)
+        outcome, counter = await self._store.restore(one.id, one.record)
+        if outcome is RestoreOutcome.OVER_CAP:
+            detail += f"; what it had of {counter} was given to others meanwhile"
+        mended = outcome in (RestoreOutcome.RESTORED, RestoreOutcome.UNCHANGED)
+        return Difference(drift, str(one.id), detail, mended)
+
+    async def _untold(self, found: Reconciliation, campaign: str, repair: bool) -> None:
+        """What the store has and the book has not, or not as far, though nothing is on its way any more."""
+        behind: dict[ReservationId, Reservation] = {}
+        async for some in self._stored(campaign):
+            behind |= await self._not_in_the_book(some)
+        until = time.monotonic() + self._settle_seconds_max
+        while behind and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_SECONDS)
+            behind = await self._not_in_the_book(list(behind.values()))
+        for name, one in behind.items():
+            detail = f"{one.state}, version {one.version}, in the store, not in the book"
+            mended = repair and await self._restated(name)
+            found.differences.append(Difference(Drift.RESERVATION_UNTOLD, str(name), detail, mended))
+
+    async def _stored(self, campaign: str) -> AsyncIterator[list[Reservation]]:
+        cursor = 0
+        while True:
+            cursor, some = await self._store.scan(campaign, cursor)
+            yield some
+            if cursor == 0:
+                return
+
+    async def _not_in_the_book(self, some: Collection[Reservation]) -> dict[ReservationId, Reservation]:
+        """Those of some that the book does not have in their version."""
+        versions = await self._book.versions([one.id for one in some])
+        return {one.id: one for one in some if versions.get(one.id, 0) < one.version}
+
+    async def _restated(self, reservation_id: ReservationId) -> bool:
+        outcome = await self._store.restate(reservation_id, Event.RESTATED)
+        return outcome is RestateOutcome.RESTATED
