@@ -115,24 +115,25 @@ class Reconciler:
         """Whether the store has the campaign, so that its reservations can be compared."""
         stored = await self._store.campaign(campaign)
         booked = await self._caught_up(campaign, stored)
-        if booked is None or (stored is not None and stored.revision > booked.revision):
-            revision = booked.revision if booked else "nothing"
-            if stored is not None:
-                detail = f"revision {stored.revision} in the store, {revision} in the book"
-                found.differences.append(Difference(Drift.CAMPAIGN_UNTOLD, campaign, detail))
-            return stored is not None
-        if stored is not None and stored.revision == booked.revision:
-            return True
-        drift = Drift.CAMPAIGN_BEHIND if stored else Drift.CAMPAIGN_LOST
-        revision = stored.revision if stored else "nothing"
-        detail = f"revision {booked.revision} in the book, {revision} in the store"
-        if not stored:
-            detail += "; who stood in line for it is not known any more"
-        mended = repair and await self._restore_campaign(campaign, booked, stored)
-        if mended and booked.status != Status.CLOSED:
-            found.paused.append(campaign)
-        found.differences.append(Difference(drift, campaign, detail, mended))
-        return stored is not None or mended
+        there, known = stored.revision if stored else 0, booked.revision if booked else 0
+        detail = f"revision {known or 'none'} in the book, {there or 'none'} in the store"
+        if stored is not None and there > known:
+            # A change that changes nothing is an event like any other.
+            document, status = orjson.loads(stored.document), Status(stored.status)
+            mended = repair and await self._configure(campaign, document, status, there)
+            found.differences.append(Difference(Drift.CAMPAIGN_UNTOLD, campaign, detail, mended))
+        elif booked is not None and known > there:
+            if stored is None:
+                detail += "; who stood in line for it is not known any more"
+            # Paused: nobody reserves before what was lost is there again.
+            status = Status.CLOSED if booked.status == Status.CLOSED else Status.PAUSED
+            mended = repair and await self._configure(campaign, booked.document, status, there, known)
+            if mended and status is Status.PAUSED:
+                found.paused.append(campaign)
+            drift = Drift.CAMPAIGN_BEHIND if stored else Drift.CAMPAIGN_LOST
+            found.differences.append(Difference(drift, campaign, detail, mended))
+            return stored is not None or mended
+        return stored is not None
 
     async def _caught_up(self, campaign: str, stored: StoredCampaign | None) -> BookedCampaign | None:
         """The campaign in the book, once that has heard of the stored one; or as far as it got in time."""
@@ -144,20 +145,19 @@ class Reconciler:
                 return booked
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _restore_campaign(
-        self, campaign: str, booked: BookedCampaign, stored: StoredCampaign | None
+    async def _configure(
+        self, campaign: str, found: object, status: Status, revision: int, above: int = 0
     ) -> bool:
-        """As the book has it, but paused: nobody reserves before what was lost is there again."""
-        document = parse_campaign(booked.document)
-        status = Status.CLOSED if booked.status == Status.CLOSED else Status.PAUSED
+        """Write a campaign's document into the store, if that still has it in this revision."""
+        document = parse_campaign(found)
         configured = await self._store.configure(
             campaign,
-            stored.revision if stored else 0,
+            revision,
             status,
             orjson.dumps(document.to_json()),
             {stock_counter(offer.sku): offer.stock for offer in document.offers},
             Campaign(document, 0, status, 0).ends_at_ms,
-            above=booked.revision,
+            above,
         )
         return configured.outcome is ConfigureOutcome.CONFIGURED
 

@@ -265,6 +265,21 @@ async def test_a_campaign_that_came_back_older_is_as_the_book_has_it_but_paused(
     await all_is_well(shop, book)
 
 
+async def test_a_campaign_that_the_book_never_heard_of_is_told_it(
+    shop: Shop, redis_client: Redis, book: Book, postgres_dsn: str
+) -> None:
+    await shop.reserve("ann")
+    await settle(redis_client, book)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("TRUNCATE campaigns, campaign_revisions, orders, order_events")
+    assert drifts(await reconcile(shop, book)) == {Drift.CAMPAIGN_UNTOLD: 1, Drift.RESERVATION_UNTOLD: 1}
+    found = await reconcile(shop, book, repair=True)
+    assert found.ok
+    assert found.paused == [], "it sells on"
+    await settle(redis_client, book)
+    await all_is_well(shop, book)
+
+
 async def test_a_main_order_comes_back_to_be_finished(shop: Shop, redis_client: Redis, book: Book) -> None:
     orders = OrderBook(shop.store)
     line = OrderLine("tv-65", "tv", 450_000)
