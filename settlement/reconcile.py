@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -29,10 +29,10 @@ from reservation.main_order import MainOrder
 from reservation.outcomes import ConfigureOutcome, RestateOutcome, RestoreOutcome
 from reservation.record import Reservation
 from reservation.steps import Event
-from settlement.book import Book, Booked, BookedCampaign
+from settlement.book import PAGE_ROWS, Book, Booked, BookedCampaign
 
 SETTLE_SECONDS_MAX = 15.0
-"""How long what is on its way to the book is waited for."""
+"""How long what is on its way to the book is waited for, from when last some of it came there."""
 _LOOK_SECONDS = 0.1
 
 
@@ -193,9 +193,14 @@ class Reconciler:
         async for some in self._stored(campaign):
             behind |= await self._not_in_the_book(some)
         until = time.monotonic() + self._settle_seconds_max
-        while behind and time.monotonic() < until:
-            await asyncio.sleep(_LOOK_SECONDS)
-            behind = await self._not_in_the_book(list(behind.values()))
+        while behind and (looked := time.monotonic()) < until:
+            left: dict[ReservationId, Reservation] = {}
+            for page in _pages(list(behind.values())):
+                left |= await self._not_in_the_book(page)
+            if len(left) < len(behind):  # it is being settled
+                until = time.monotonic() + self._settle_seconds_max
+            behind = left
+            await asyncio.sleep(max(_LOOK_SECONDS, time.monotonic() - looked))
         for name, one in behind.items():
             detail = f"{one.state}, version {one.version}, in the store, not in the book"
             mended = repair and await self._restated(name)
@@ -217,3 +222,8 @@ class Reconciler:
     async def _restated(self, reservation_id: ReservationId) -> bool:
         outcome = await self._store.restate(reservation_id, Event.RESTATED)
         return outcome is RestateOutcome.RESTATED
+
+
+def _pages(found: Sequence[Reservation]) -> Iterator[Sequence[Reservation]]:
+    for first in range(0, len(found), PAGE_ROWS):
+        yield found[first : first + PAGE_ROWS]
