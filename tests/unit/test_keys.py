@@ -20,6 +20,8 @@ def test_all_keys_of_a_campaign_share_one_hash_tag() -> None:
             *keys.for_rank,
             *keys.for_grant,
             *keys.for_snapshot,
+            *keys.for_restore,
+            *keys.for_restate,
             *keys.shard.for_forget,
             keys.shard.dead,
         }
@@ -36,7 +38,10 @@ def test_all_keys_of_a_main_order_share_one_hash_tag() -> None:
         assert len({key_slot(key.encode()) for key in order_keys(order).for_order}) == 1
 
 
-SCRIPTS = ["reserve", "move", "configure", "place", "rank", "grant", "order", "forget", "snapshot"]
+SCRIPTS = [
+    *("reserve", "move", "restore", "restate", "place", "snapshot"),
+    *("configure", "rank", "grant", "order", "forget"),
+]
 DECLARED = re.compile(r"KEYS\[\d+\]|[a-z]+_key")
 
 
