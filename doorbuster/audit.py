@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from doorbuster import bootstrap
+from doorbuster.chosen import chosen_campaigns
 from doorbuster.settings import Settings
 from settlement.audit import Audit
 
@@ -10,11 +11,8 @@ from settlement.audit import Audit
 async def run_audit(settings: Settings, campaign: str | None) -> Audit | None:
     """Audit one campaign or all that either store knows; None when there is no such campaign."""
     async with bootstrap.auditor(settings) as (auditor, catalog, book):
-        await catalog.refresh()
-        known = {one.id for one in catalog.all()} | set(await book.campaign_ids())
-        if campaign is not None and campaign not in known:
-            return None
-        return await auditor.audit([campaign] if campaign is not None else sorted(known))
+        chosen = await chosen_campaigns(catalog, book, campaign)
+        return None if chosen is None else await auditor.audit(chosen)
 
 
 def table(audit: Audit) -> str:

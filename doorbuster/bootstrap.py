@@ -121,16 +121,21 @@ async def administration(settings: Settings) -> AsyncIterator[tuple[Administrati
 
 @asynccontextmanager
 async def auditor(settings: Settings) -> AsyncIterator[tuple[Auditor, Catalog, Book]]:
-    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
-        store = RedisStore(client)
+    async with _store_and_book(settings) as (store, the_book):
         yield Auditor(store, the_book), Catalog(store, StoreClock()), the_book
 
 
 @asynccontextmanager
 async def reconciler(settings: Settings) -> AsyncIterator[tuple[Reconciler, Catalog, Book]]:
-    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
-        store = RedisStore(client)
+    async with _store_and_book(settings) as (store, the_book):
         yield Reconciler(store, the_book), Catalog(store, StoreClock()), the_book
+
+
+@asynccontextmanager
+async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore, Book]]:
+    """For a command that looks at both."""
+    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
+        yield RedisStore(client), the_book
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doorbuster import bootstrap
+from doorbuster.chosen import chosen_campaigns
 from doorbuster.settings import Settings
 from settlement.reconcile import Drift, Reconciliation
 
@@ -15,13 +16,8 @@ SHOWN_MAX = 20
 async def run_reconcile(settings: Settings, campaign: str | None, *, repair: bool) -> Reconciliation | None:
     """Reconcile one campaign or all that either store knows; None when there is no such campaign."""
     async with bootstrap.reconciler(settings) as (reconciler, catalog, book):
-        await catalog.refresh()
-        known = {one.id for one in catalog.all()} | set(await book.campaign_ids())
-        if campaign is not None and campaign not in known:
-            return None
-        return await reconciler.reconcile(
-            [campaign] if campaign is not None else sorted(known), repair=repair
-        )
+        chosen = await chosen_campaigns(catalog, book, campaign)
+        return None if chosen is None else await reconciler.reconcile(chosen, repair=repair)
 
 
 def text(found: Reconciliation, *, repair: bool) -> str:

@@ -16,6 +16,7 @@ from reservation.ids import ReservationId
 from reservation.kernel import (
     INDEX_IDS_MAX,
     RANKED,
+    UNCAPPED,
     Asking,
     Changes,
     Claim,
@@ -211,9 +212,7 @@ class ModelStore:
         deadline = now + terms.hold_ms if terms.hold_ms else 0
         if deadline:
             self._deadlines[reservation_id] = deadline
-        ids = self._index.setdefault((user, terms.campaign), [])
-        ids.insert(0, reservation_id)
-        del ids[INDEX_IDS_MAX:]
+        self._remember(user, reservation_id)
         campaign.tally[f"{terms.state}/{terms.sku}"] += terms.quantity
         made = Reservation(
             id=reservation_id,
@@ -256,11 +255,9 @@ class ModelStore:
         if refusal:
             return Moved(Outcome(refusal), now, None)
         taken = [claim for claim in move.claims if claim.refusal not in left_out]
-        steps = {claim.counter: claim.n - held.pop(claim.counter, 0) for claim in taken}
-        steps |= {name: -n for name, n in held.items()}
 
         # 4. Nothing can refuse any more: write.
-        self._take(campaign, steps, move.user, now)
+        self._take(campaign, _difference(held, taken), move.user, now)
         deadline = now + move.hold_ms if move.hold_ms > 0 else move.deadline_ms
         if deadline > 0:
             self._deadlines[move.id] = deadline
@@ -290,22 +287,20 @@ class ModelStore:
         known = found[0] if found else None
         if known is not None and known.version >= record.version:
             return Restored(RestoreOutcome.UNCHANGED, "")
-        steps = Counter(dict(record.claims))
-        steps.subtract(dict(known.claims) if known else {})
-        for name, _ in record.claims:
-            counter = self._counter(name, record.user)
-            cap = campaign.caps.get(counter)
-            if cap is not None and steps[name] > 0 and campaign.used[counter] + steps[name] > cap:
-                return Restored(RestoreOutcome.OVER_CAP, name)
-        for name, step in steps.items():
-            counter = self._counter(name, record.user)
-            campaign.used[counter] += step
-            if campaign.used[counter] == 0:
-                del campaign.used[counter]
+
+        # A cap that came with the claim, and is not kept here, held when the claim was taken.
+        claims = [
+            Claim(name, n, campaign.caps.get(self._counter(name, record.user), UNCAPPED), name)
+            for name, n in record.claims
+        ]
+        held = dict(known.claims) if known else {}
+        refusal, _ = self._weigh(campaign, held, claims, record.user, None)
+        if refusal:
+            return Restored(RestoreOutcome.OVER_CAP, refusal)
+
+        self._count(campaign, _difference(held, claims), record.user)
         if known is None:
-            ids = self._index.setdefault((record.user, reservation_id.campaign), [])
-            ids.insert(0, reservation_id)
-            del ids[INDEX_IDS_MAX:]
+            self._remember(record.user, reservation_id)
         else:
             campaign.tally[f"{known.state}/{record.sku}"] -= known.quantity
         campaign.tally[f"{record.state}/{record.sku}"] += record.quantity
@@ -327,13 +322,21 @@ class ModelStore:
         return RestateOutcome.RESTATED
 
     def _take(self, campaign: _Campaign, steps: Mapping[str, int], user: str, now: int) -> None:
+        if any(step != 0 and name.startswith("#") for name, step in steps.items()):
+            campaign.close_ranking(now)
+        self._count(campaign, steps, user)
+
+    def _count(self, campaign: _Campaign, steps: Mapping[str, int], user: str) -> None:
         for name, step in steps.items():
             counter = self._counter(name, user)
-            if step != 0 and name.startswith("#"):
-                campaign.close_ranking(now)
             campaign.used[counter] += step
             if campaign.used[counter] == 0:
                 del campaign.used[counter]
+
+    def _remember(self, user: str, reservation_id: ReservationId) -> None:
+        ids = self._index.setdefault((user, reservation_id.campaign), [])
+        ids.insert(0, reservation_id)
+        del ids[INDEX_IDS_MAX:]
 
     def _weigh(
         self,
@@ -514,3 +517,9 @@ class ModelStore:
             return GrantOutcome.OUTDATED
         found.caps.update({f"order:{order_id}": version, **caps})
         return GrantOutcome.GRANTED
+
+
+def _difference(held: Mapping[str, int], wanted: Sequence[Claim]) -> dict[str, int]:
+    """The steps from the claims that are held to those that are wanted."""
+    steps = {name: -n for name, n in held.items()}
+    return steps | {claim.counter: claim.n - held.get(claim.counter, 0) for claim in wanted}

@@ -14,6 +14,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 
 import psycopg
+import redis
 
 from loadtests.bench.figures import Figure
 from loadtests.bench.peak import Unverified
@@ -133,7 +134,8 @@ async def _together(bench: Bench) -> Found:
         found = load(seconds)
         ended = time.monotonic()
         accepted, meanwhile, used = found.answered(201), parts.settled() - before, parts.cpu_seconds()
-        made = await _made(parts.redis_url)
+        with redis.Redis(port=parts.redis_port) as client:
+            made = int(client.hlen(RESERVATIONS))
         await _settled(parts, made)
         behind = time.monotonic() - ended
         _verify(parts, made)
@@ -146,14 +148,6 @@ async def _together(bench: Bench) -> Found:
             for name, was in used_before.items()
         },
     }
-
-
-async def _made(redis_url: str) -> int:
-    client = connect_redis(redis_url)
-    try:
-        return int(await client.hlen(RESERVATIONS))
-    finally:
-        await client.aclose()
 
 
 async def _at_a_steady_rate(reserve: Reserve, count: int) -> None:
