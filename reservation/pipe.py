@@ -169,8 +169,7 @@ class Pipe:
 
     async def _connect(self) -> None:
         try:
-            # For good. The client's pool knows of it, and closes it with the others.
-            connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            connection = await self._connection()
         except Exception as error:
             self._connecting = None
             self._refuse(StoreUnavailable(f"{type(error).__name__}: {error}"))
@@ -180,6 +179,17 @@ class Pipe:
         else:
             self._connecting, self._wire = None, _Wire(self, connection)
             self._flush()
+
+    async def _connection(self) -> Any:
+        """One that is ours for good. The client's pool knows of it, and closes it with the others."""
+        pool: Any = self._client.connection_pool
+        connection = await pool.get_connection()
+        # One that rested in the pool may have ended since that looked. Its end was told to redis-py, its
+        # transport reads no more, and whatever we sent on it would wait for nothing.
+        while connection._reader.at_eof():
+            await self._leave(connection)
+            connection = await pool.get_connection()
+        return connection
 
     async def _leave(self, connection: Any) -> None:
         with suppress(*_AWAY):

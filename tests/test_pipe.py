@@ -21,6 +21,7 @@ from reservation.pipe import Pipe
 from reservation.redis_store import RedisStore, connect_redis
 from tests.contract.test_kernel import ENDS, SALE, first
 from tests.servers import free_port, redis_server
+from tests.stack import eventually
 
 
 class Server:
@@ -121,6 +122,28 @@ async def test_a_store_that_forgot_its_scripts_is_told_them_again(client: Redis)
         asked = (store.reserve(terms, digest_of(SALE, f"{n}", f"{number}"), f"{n}") for n in range(10))
         assert {moved.outcome for moved in await asyncio.gather(*asked)} == {Outcome.MOVED}
         await client.script_flush()
+
+
+async def test_a_connection_that_ended_while_it_was_taken_over_is_not_waited_for(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, taken = client.connection_pool, []
+    get_connection = pool.get_connection
+
+    async def ends_meanwhile() -> object:
+        connection = await get_connection()
+        taken.append(connection)
+        if len(taken) == 1:
+            await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await eventually(lambda: done(connection._reader.at_eof()), bool)
+        return connection
+
+    async def done(ended: bool) -> bool:
+        return ended
+
+    monkeypatch.setattr(pool, "get_connection", ends_meanwhile)
+    async with asyncio.timeout(2):
+        assert await Pipe(client).call("ECHO", "there") == b"there"
 
 
 async def test_a_store_that_does_not_answer_is_given_up(
