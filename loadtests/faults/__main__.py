@@ -1,0 +1,107 @@
+"""Plays the fault matrix. `python -m loadtests.faults --help` says what can be asked."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import orjson
+import uvloop
+from rich.console import Console
+
+from loadtests.faults.log import ClientLog
+from loadtests.faults.matrix import FAULTS, Fault
+from loadtests.faults.options import Options
+from loadtests.faults.processes import ProcessFailed
+from loadtests.faults.round import Outcome, play, shorter
+from loadtests.faults.stack import Servers, servers, stack
+from loadtests.faults.table import table
+
+TABLE_CHARS = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when no round went wrong, 1 when one did, 2 when it could not be played."""
+    signal.signal(signal.SIGTERM, _leave)
+    options = Options.parse(arguments)
+    unknown = set(options.only) - FAULTS.keys()
+    if unknown:
+        print(f"faults: no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+        return 2
+    console = Console(width=None if sys.stdout.isatty() else TABLE_CHARS)
+    try:
+        outcomes = uvloop.run(run(options, console))
+    except ProcessFailed as error:
+        print(f"faults: {error}", file=sys.stderr)
+        return 2
+    console.print(table(outcomes))
+    if options.json is not None:
+        found = [one.to_json() for one in outcomes]
+        options.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return 0 if all(one.ok for one in outcomes) else 1
+
+
+def chosen(options: Options) -> Iterator[Fault]:
+    for fault in FAULTS.values():
+        if (not options.only or fault.name in options.only) and (fault.quick or not options.quick):
+            yield fault
+
+
+async def run(options: Options, console: Console) -> list[Outcome]:
+    """Raises ProcessFailed."""
+    outcomes: list[Outcome] = []
+    async with servers() as shared:
+        for fault in chosen(options):
+            outcomes += await _rounds(shared, fault, options, console)
+    return outcomes
+
+
+async def _rounds(shared: Servers, fault: Fault, options: Options, console: Console) -> list[Outcome]:
+    """All rounds of a fault, on one stack; on another after a round that went wrong."""
+    outcomes: list[Outcome] = []
+    load = shorter(fault.load, options.rate, options.seconds)
+    while len(outcomes) < options.rounds:
+        async with stack(shared, fault.setting, f"{fault.name}/{options.seed}") as found:
+            while len(outcomes) < options.rounds:
+                seed = f"{fault.name}/{options.seed + len(outcomes)}"
+                outcome, log = await play(found, fault, seed, load)
+                outcomes.append(outcome)
+                console.print(_line(outcome), highlight=False, markup=False)
+                if not outcome.ok:
+                    _keep(options, outcome, log)
+                    break
+    return outcomes
+
+
+def _line(outcome: Outcome) -> str:
+    verdict = outcome.verdict
+    words = "" if outcome.ok else f"  MISSED: {outcome.missed}" if outcome.missed else "  BAD"
+    recovered = "–" if outcome.recovered_s is None else f"{outcome.recovered_s:.2f}"
+    settled = "–" if outcome.settled_s is None else f"{outcome.settled_s:.2f}"
+    drained = "–" if outcome.drained_s is None else f"{outcome.drained_s:.1f}"
+    lines = [
+        f"{outcome.seed:<40} acknowledged {verdict.acknowledged:>6}  settled {verdict.settled:>6}  "
+        f"lost {verdict.lost}+{verdict.admitted}  oversold {verdict.oversold}  double {verdict.double}  "
+        f"recovers {recovered} s, settles {settled} s, drains {drained} s  {outcome.outcomes}{words}"
+    ]
+    lines += [f"    {finding}" for finding in verdict.findings[:10]]
+    lines += [f"    seen: {one}" for one in outcome.seen]
+    lines += [f"    repair: {one}" for one in outcome.repairs]
+    return "\n".join(lines)
+
+
+def _keep(options: Options, outcome: Outcome, log: ClientLog) -> None:
+    """What the clients saw, for whoever looks into it."""
+    options.logs.mkdir(exist_ok=True)
+    path = options.logs / f"{outcome.seed.replace('/', '-')}.jsonl"
+    path.write_bytes(b"\n".join(orjson.dumps(one) for one in log.to_json()) + b"\n")
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""The judge: what clients were told, held against the book and the audit. Pure, but for `read_book`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import psycopg
+
+from loadtests.faults.log import ClientLog, Told
+from loadtests.faults.provider import Provider
+
+HOLDS = frozenset({"held", "deposit_paid", "confirmed"})
+"""States in which a reservation has its units."""
+_SHOWN_MAX = 20
+
+
+class Order(NamedTuple):
+    """A row of the book."""
+
+    reservation: str
+    campaign: str
+    user: str
+    sku: str
+    quantity: int
+    state: str
+    version: int
+
+
+class Payment(NamedTuple):
+    """A row of the book, without those that were only asked for. Money in minor units."""
+
+    payment_id: str
+    reservation: str
+    stage: str
+    amount: int
+    status: str
+
+
+class Refund(NamedTuple):
+    refund_id: str
+    payment_id: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class BookRows:
+    """What the book says of a round's campaigns."""
+
+    orders: Sequence[Order]
+    payments: Sequence[Payment]
+    refunds: Sequence[Refund]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the campaigns promised."""
+
+    stock: Mapping[tuple[str, str], int]
+    """By campaign and SKU."""
+    per_user: int
+    """Units, in each campaign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excuse:
+    """The loss that a setting admits: what was acknowledged in these last seconds before the fault struck."""
+
+    struck_at: float
+    seconds: float
+
+    def covers(self, acknowledged_at: float) -> bool:
+        return self.struck_at - self.seconds <= acknowledged_at <= self.struck_at
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Counts of one round; what is wrong is told in `findings`."""
+
+    acknowledged: int = 0
+    settled: int = 0
+    lost: int = 0
+    """Acknowledged, no order (or a later step of it missing), and no setting that admits it."""
+    admitted: int = 0
+    """The same, within what the setting admits."""
+    oversold: int = 0
+    """Units beyond stock."""
+    double: int = 0
+    """Keys with two reservations, payments charged or refunded twice, users beyond their quota."""
+    findings: list[str] = field(default_factory=list)
+    """Whatever contradicts an invariant or the contract, those that are counted above too."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    def find(self, invariant: str, detail: str) -> None:
+        self.findings.append(f"{invariant}: {detail}")
+
+
+def judge(
+    log: ClientLog,
+    rows: BookRows,
+    audit: Mapping[str, Any],
+    provider: Provider,
+    bounds: Bounds,
+    excuse: Excuse | None = None,
+) -> Verdict:
+    """What became of everything that was acknowledged. `audit` is the service's own, as JSON."""
+    verdict = Verdict()
+    acknowledged = log.acknowledged()
+    orders = {order.reservation: order for order in rows.orders}
+    _judge_reservations(verdict, acknowledged.values(), rows.orders, orders, excuse)
+    _judge_steps(verdict, log.cancelled(), orders, excuse)
+    _judge_stock(verdict, rows.orders, bounds)
+    _judge_money(verdict, rows, orders, provider)
+    _judge_audit(verdict, audit, excuse)
+    for malfunction in log.malfunctions()[:_SHOWN_MAX]:
+        verdict.find("API", malfunction)
+    for sort, count in provider.believed.items():
+        verdict.double += count
+        verdict.find("I7", f"{count} forged webhooks ({sort}) were not turned away")
+    return verdict
+
+
+def _judge_reservations(
+    verdict: Verdict,
+    acknowledged: Collection[Told],
+    rows: Sequence[Order],
+    orders: Mapping[str, Order],
+    excuse: Excuse | None,
+) -> None:
+    """I4: each is exactly one order. I6: the same key was told the same, every time."""
+    counted = Counter(order.reservation for order in rows)
+    verdict.acknowledged = len(acknowledged)
+    for told in acknowledged:
+        excused = excuse is not None and excuse.covers(told.first_at)
+        if len(told.reservations) > 1:
+            verdict.double += 1
+            verdict.find("I6", f"{told.key} was told of {sorted(told.reservations)}")
+        if len(told.made_at) > 1 and not excused:
+            verdict.find("I6", f"{told.key} was told that it was made at {sorted(told.made_at)}")
+        order = orders.get(told.id)
+        if order is None:
+            _lose(verdict, f"{told.id} ({told.key}) was acknowledged and is no order", excused)
+            continue
+        verdict.settled += 1
+        if counted[told.id] > 1:
+            verdict.double += 1
+            verdict.find("I4", f"{told.id} is {counted[told.id]} orders")
+        asked = (told.campaign, told.user, told.sku, told.quantity)
+        if (order.campaign, order.user, order.sku, order.quantity) != asked:
+            verdict.find("I4", f"{told.id} is {order}, and {asked} was asked for")
+
+
+def _judge_steps(
+    verdict: Verdict, cancelled: Mapping[str, float], orders: Mapping[str, Order], excuse: Excuse | None
+) -> None:
+    for reservation, at in cancelled.items():
+        order = orders.get(reservation)
+        if order is not None and order.state not in ("cancelled", "refunded"):
+            excused = excuse is not None and excuse.covers(at)
+            _lose(verdict, f"{reservation} was cancelled, and is {order.state}", excused)
+
+
+def _lose(verdict: Verdict, detail: str, excused: bool) -> None:
+    if excused:
+        verdict.admitted += 1
+    else:
+        verdict.lost += 1
+        verdict.find("I4", detail)
+
+
+def _judge_stock(verdict: Verdict, orders: Sequence[Order], bounds: Bounds) -> None:
+    """I2 and I3, going by the book."""
+    units, by_user = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for order in orders:
+        if order.state in HOLDS:
+            units[order.campaign, order.sku] += order.quantity
+            by_user[order.campaign, order.user] += order.quantity
+    for offer, taken in units.items():
+        beyond = taken - bounds.stock.get(offer, 0)
+        if beyond > 0:
+            verdict.oversold += beyond
+            verdict.find(
+                "I2", f"{offer}: the book has {taken} units, of a stock of {bounds.stock.get(offer, 0)}"
+            )
+    for (campaign, user), taken in by_user.items():
+        if taken > bounds.per_user:
+            verdict.double += 1
+            verdict.find("I3", f"{user} has {taken} units of {campaign}, the quota is {bounds.per_user}")
+
+
+def _judge_money(verdict: Verdict, rows: BookRows, orders: Mapping[str, Order], provider: Provider) -> None:
+    """I7, going by the bank's own book."""
+    succeeded = {one.payment_id: one for one in rows.payments if one.status == "succeeded"}
+    refunded = Counter[str]()
+    for refund in rows.refunds:
+        refunded[refund.payment_id] += refund.amount
+    kept_of = [one for one in succeeded.values() if refunded[one.payment_id] < one.amount]
+    for (reservation, stage), count in Counter((one.reservation, one.stage) for one in kept_of).items():
+        if count > 1:
+            verdict.double += 1
+            verdict.find("I7", f"{reservation} was charged {count} times for {stage}")
+    campaigns = {order.campaign for order in rows.orders}
+    for charge in provider.charges.values():
+        if not charge.taken or charge.payment_id.partition(".")[0] not in campaigns:
+            continue
+        reservation = charge.payment_id.rpartition(".")[0]
+        if charge.payment_id not in succeeded:
+            if reservation in orders:
+                verdict.lost += 1
+                verdict.find(
+                    "I7", f"{charge.payment_id}: the webhook was taken, the book has no such payment"
+                )
+            continue
+        order = orders.get(reservation)
+        if order is None:
+            continue
+        kept = charge.amount - refunded[charge.payment_id]
+        if kept < 0:
+            verdict.double += 1
+            verdict.find("I7", f"{charge.payment_id}: {-kept} more was refunded than was charged")
+        elif kept > 0 and order.state not in HOLDS:
+            verdict.find("I7", f"{charge.payment_id}: {reservation} is {order.state}, and {kept} was kept")
+    for payment_id, amount in provider.refunded.items():
+        found = provider.charges.get(payment_id)
+        if found is not None and amount > found.amount:
+            verdict.double += 1
+            verdict.find("I7", f"{payment_id}: the bank gave back {amount} of {found.amount}")
+
+
+def _judge_audit(verdict: Verdict, audit: Mapping[str, Any], excuse: Excuse | None) -> None:
+    for campaign in audit["campaigns"]:
+        for offer in campaign["offers"]:
+            beyond = offer["held"] + offer["sold"] - offer["stock"]
+            verdict.oversold += max(0, beyond)
+        for violation in campaign["violations"]:
+            invariant = violation["invariant"]
+            if invariant in ("I3", "I7", "I9"):
+                verdict.double += 1
+            verdict.find(f"audit {invariant}", violation["detail"])
+
+
+def read_book(dsn: str, campaigns: Sequence[str]) -> BookRows:
+    """Raises psycopg.Error."""
+    ids = list(campaigns)
+    with psycopg.connect(dsn) as connection:
+        orders = connection.execute(
+            "SELECT reservation_id, campaign, user_id, sku, quantity, state, version FROM orders"
+            " WHERE campaign = ANY(%s)",
+            [ids],
+        ).fetchall()
+        payments = connection.execute(
+            "SELECT payment_id, reservation_id, stage, amount, status FROM payments"
+            " WHERE split_part(reservation_id, '.', 1) = ANY(%s)",
+            [ids],
+        ).fetchall()
+        refunds = connection.execute(
+            "SELECT refund_id, payment_id, amount FROM refunds"
+            " WHERE split_part(reservation_id, '.', 1) = ANY(%s)",
+            [ids],
+        ).fetchall()
+    return BookRows(
+        [Order(*row) for row in orders],
+        [Payment(*row) for row in payments],
+        [Refund(*row) for row in refunds],
+    )

@@ -1,0 +1,193 @@
+"""One round: load, a fault in the middle of it, the drain, the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import psycopg
+from redis.exceptions import RedisError
+
+from doorbuster import bootstrap
+from loadtests.faults.fault import Fault, Missed, Moment
+from loadtests.faults.judge import HOLDS, Bounds, Excuse, Verdict, judge, read_book
+from loadtests.faults.log import ClientLog
+from loadtests.faults.shoppers import PER_USER, Load, Shoppers, put_on_sale
+from loadtests.faults.stack import JWT_SECRET, SERVICE_KEY, Stack
+from reservation.keys import ALL_SHARDS
+
+STRIKES_AFTER = (0.2, 0.35)
+"""The share of the load's time after which the fault strikes."""
+COMES_AFTER_SECONDS = 1.5
+"""So long shoppers come after the fault, so that it is seen when they are served again."""
+FAULT_SECONDS_MAX = 80.0
+DRAIN_SECONDS_MAX = 90.0
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one round."""
+
+    fault: str
+    seed: str
+    verdict: Verdict
+    recovered_s: float | None
+    """From the fault's end to the first reservation that was acknowledged; None where none was."""
+    settled_s: float | None
+    """From the fault's end until all that had been acknowledged by then was in the book; likewise."""
+    drained_s: float | None
+    """From the last answer until nothing was on its way any more; None where that took too long."""
+    outcomes: dict[str, int]
+    seen: list[str] = field(default_factory=list)
+    repairs: list[str] = field(default_factory=list)
+    missed: str | None = None
+    """Why the round proves nothing."""
+
+    @property
+    def ok(self) -> bool:
+        return self.missed is None and self.verdict.ok
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"ok": self.ok}
+
+
+async def play(stack: Stack, fault: Fault, seed: str, load: Load) -> tuple[Outcome, ClientLog]:
+    """Play the fault once, and judge what came of it."""
+    await stack.all_up()
+    rng = random.Random(seed)
+    shoppers = Shoppers(load, seed, stack.url, JWT_SECRET, stack.provider)
+    documents = shoppers.documents()
+    await put_on_sale(f"http://127.0.0.1:{stack.port}", SERVICE_KEY, documents)
+    moment = Moment(rng)
+    missed: str | None = None
+    shopping = asyncio.create_task(shoppers.run())
+    watching = asyncio.create_task(_in_the_book(stack, moment, shoppers.log))
+    try:
+        await asyncio.sleep(load.seconds * rng.uniform(*STRIKES_AFTER))
+        moment.begins()
+        try:
+            async with asyncio.timeout(FAULT_SECONDS_MAX):
+                await fault.inject(stack, moment)
+        except (Missed, TimeoutError) as error:
+            missed = str(error) or f"not over within {FAULT_SECONDS_MAX:g} s"
+        if not moment.ended_at:
+            moment.over()
+        await asyncio.sleep(COMES_AFTER_SECONDS)
+        shoppers.close()
+        await shopping
+        await stack.all_up()
+        drained_s = await _drain(stack, shoppers)
+        settled_s = await _at_most(watching, 1.0)
+    finally:
+        for task in (shopping, watching):
+            task.cancel()
+        await asyncio.gather(shopping, watching, return_exceptions=True)
+    verdict = await _verdict(stack, fault, shoppers, documents, moment)
+    if drained_s is None:
+        verdict.find("I8", f"what was on its way is still there after {DRAIN_SECONDS_MAX:g} s")
+    first = shoppers.log.first_acknowledged_after(moment.ended_at)
+    return Outcome(
+        fault.name,
+        seed,
+        verdict,
+        None if first is None else first - moment.ended_at,
+        settled_s,
+        drained_s,
+        dict(shoppers.log.outcomes()),
+        moment.seen,
+        moment.repairs,
+        missed,
+    ), shoppers.log
+
+
+async def _verdict(
+    stack: Stack, fault: Fault, shoppers: Shoppers, documents: Sequence[dict[str, Any]], moment: Moment
+) -> Verdict:
+    async with bootstrap.auditor(stack.settings) as (auditor, _, _):
+        audit = (await auditor.audit(shoppers.campaigns)).to_json()
+    rows = await asyncio.to_thread(read_book, stack.book_dsn, shoppers.campaigns)
+    stock = {
+        (document["id"], offer["sku"]): offer["stock"]
+        for document in documents
+        for offer in document["offers"]
+    }
+    excuse = None
+    if fault.admits_seconds is not None:
+        excuse = Excuse(moment.began_at, fault.admits_seconds)
+    verdict = judge(shoppers.log, rows, audit, stack.provider, Bounds(stock, PER_USER), excuse)
+    if fault.no_malfunction:
+        for one in shoppers.log.tries:
+            if one.status is None or (one.status >= 500 and one.code != "overloaded"):
+                verdict.find("API", f"{one.what} {one.key}: {one.status} {one.code or one.error}")
+    return verdict
+
+
+async def _in_the_book(stack: Stack, moment: Moment, log: ClientLog) -> float:
+    """Seconds from the fault's end until the book has all that had been acknowledged by then."""
+    while not moment.ended_at:
+        await asyncio.sleep(_LOOK_SECONDS)
+    wanted = [told.id for told in log.acknowledged().values() if told.first_at <= moment.ended_at]
+    while await asyncio.to_thread(_missing, stack.book_dsn, wanted):
+        await asyncio.sleep(_LOOK_SECONDS)
+    return time.monotonic() - moment.ended_at
+
+
+def _missing(dsn: str, wanted: Sequence[str]) -> bool:
+    try:
+        with psycopg.connect(dsn, connect_timeout=2) as connection:
+            found = connection.execute(
+                "SELECT count(*) FROM orders WHERE reservation_id = ANY(%s)", [list(wanted)]
+            ).fetchone()
+    except psycopg.Error:
+        return True
+    return found is None or int(found[0]) < len(wanted)
+
+
+async def _at_most(task: asyncio.Task[float], seconds: float) -> float | None:
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    return task.result() if done else None
+
+
+async def _drain(stack: Stack, shoppers: Shoppers) -> float | None:
+    """Wait until nothing is on its way, and every hold has come to its end; for how many seconds."""
+    began_at = time.monotonic()
+    while time.monotonic() - began_at < DRAIN_SECONDS_MAX:
+        if await _unsettled(stack) == 0 and not await asyncio.to_thread(
+            _held, stack.book_dsn, shoppers.campaigns
+        ):
+            return time.monotonic() - began_at
+        await asyncio.sleep(_LOOK_SECONDS)
+    return None
+
+
+async def _unsettled(stack: Stack) -> int:
+    try:
+        counts = await stack.store.mget([shard.unsettled for shard in ALL_SHARDS])
+    except RedisError:  # our connection has ended with the last life of the store
+        return -1
+    return sum(int(count or 0) for count in counts)
+
+
+def _held(dsn: str, campaigns: Sequence[str]) -> bool:
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute(
+            "SELECT 1 FROM orders WHERE campaign = ANY(%s) AND state = 'held' LIMIT 1", [list(campaigns)]
+        ).fetchone()
+    return found is not None
+
+
+def shorter(load: Load, rate: float | None, seconds: float | None) -> Load:
+    """The load as the command line wants it."""
+    return replace(
+        load,
+        rate=load.rate if rate is None else rate,
+        seconds=load.seconds if seconds is None else seconds,
+    )
+
+
+__all__ = ["HOLDS", "Outcome", "play", "shorter"]

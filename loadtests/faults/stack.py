@@ -1,0 +1,245 @@
+"""The stack under test: real servers, and every role a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from doorbuster.settings import Settings
+from doorbuster.stack import reserved_port
+from loadtests.bench.servers import directory, free_port
+from loadtests.faults.disk import small_disk
+from loadtests.faults.processes import Process, listens
+from loadtests.faults.provider import Provider
+from loadtests.faults.proxy import Address, Proxy
+from loadtests.faults.servers import PostgresServer, RabbitNode, RedisServer, epmd
+
+GATEWAYS = ("gateway-1", "gateway-2")
+ROLES = (*GATEWAYS, "relay", "worker", "sweeper")
+JWT_SECRET = "a secret that only the fault matrix knows, 32+"  # noqa: S105
+SERVICE_KEY = "dbk_service-key-of-the-fault-matrix"
+PSP_SECRET = "whsec_" + base64.b64encode(b"what the provider of the matrix signs with").decode()
+NOTIFY_SECRET = "whsec_" + base64.b64encode(b"what the merchant is told is signed with").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a stack is set up. Faults with the same setting share one."""
+
+    fsync: str = "always"
+    proxies: frozenset[str] = frozenset()
+    """Between the roles and redis, rabbit, postgres, or between shoppers and the gateway."""
+    disk_mb: int = 0
+    """The size of a disk of its own for Redis; 0 for none."""
+
+
+class Servers:
+    """What takes long to start and is shared by all stacks: the broker and the database."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.postgres = PostgresServer(home)
+        self.names, epmd_port = epmd(home)
+        self.rabbit = RabbitNode(home, self.names, epmd_port)
+        self._books = count(1)
+
+    async def start(self) -> None:
+        await self.names.start()
+        self.rabbit.begin()
+        await self.postgres.start()
+        await asyncio.to_thread(self.postgres.prepare)
+        await self.rabbit.wait_ready()
+
+    async def stop(self) -> None:
+        await self.rabbit.stop()
+        await self.names.stop()
+        await self.postgres.kill(signal.SIGINT)
+
+    async def new_book(self) -> str:
+        """The name of a database with an empty book in it."""
+        name = f"book_{next(self._books)}"
+        await asyncio.to_thread(self.postgres.new_book, name)
+        return name
+
+
+@dataclass(slots=True)
+class Stack:
+    """A running stack."""
+
+    setting: Setting
+    servers: Servers
+    home: Path
+    redis: RedisServer
+    store: Redis
+    """A client of ours, which no proxy is in the way of."""
+    provider: Provider
+    port: int
+    """Of the gateways, which share it."""
+    shop_port: int
+    """Where shoppers go: the same, or a proxy's."""
+    book_dsn: str
+    settings: Settings
+    """As operators reach it: no proxy in the way."""
+    environment: Mapping[str, str]
+    """Of the roles."""
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+    roles: dict[str, Process] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.shop_port}"
+
+    @property
+    def postgres(self) -> PostgresServer:
+        return self.servers.postgres
+
+    @property
+    def rabbit(self) -> RabbitNode:
+        return self.servers.rabbit
+
+    async def launch(
+        self,
+        name: str,
+        *,
+        dies_at: tuple[str, int] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start a role, ready when this returns. `dies_at`: a point and a number of calls; see dying.py."""
+        role = name.partition("-")[0]
+        command = [sys.executable, "-m", "doorbuster"]
+        if dies_at is not None:
+            command = [sys.executable, "-m", "loadtests.faults.dying", dies_at[0], str(dies_at[1])]
+        command.append(role)
+        ready = lambda pid: True  # noqa: E731
+        if role == "gateway":
+            command += ["--port", str(self.port)]
+            ready = lambda pid: listens(pid, self.port)  # noqa: E731
+        given = {**self.environment, **(environment or {})}
+        process = Process(name, command, self.home, environment=given, ready=ready)
+        self.roles[name] = process
+        await process.start()
+
+    async def relaunch(self, name: str) -> None:
+        """Stop a role as an operator would, and start it again."""
+        await self.roles[name].stop()
+        await self.launch(name)
+
+    async def all_up(self) -> None:
+        """Start whatever does not run; let go on what was stopped."""
+        for process in (self.servers.names, self.servers.rabbit, self.servers.postgres, self.redis):
+            process.send(signal.SIGCONT)
+            if not process.running:
+                await process.start()
+        for role in self.roles.values():
+            role.send(signal.SIGCONT)
+        await asyncio.gather(*(self.launch(name) for name in ROLES if not self._runs(name)))
+
+    def _runs(self, name: str) -> bool:
+        return name in self.roles and self.roles[name].running
+
+    async def stop_roles(self, names: Iterable[str] = ROLES) -> None:
+        await asyncio.gather(*(self.roles[name].stop() for name in names if name in self.roles))
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[Servers]:
+    with directory() as home:
+        found = Servers(home)
+        try:
+            await found.start()
+            yield found
+        finally:
+            await found.stop()
+
+
+@asynccontextmanager
+async def stack(servers: Servers, setting: Setting, seed: str) -> AsyncIterator[Stack]:
+    """A stack on a Redis and a book of its own, and on the servers that all share."""
+    async with AsyncExitStack() as closing:
+        home = closing.enter_context(directory())
+        if setting.disk_mb:
+            closing.enter_context(small_disk(home / "disk", setting.disk_mb))
+        redis = RedisServer(home / "disk" if setting.disk_mb else home, setting.fsync)
+        redis.log = home / "redis.log"  # it is to be able to say that its disk is full
+        closing.push_async_callback(redis.stop)
+        await redis.start()
+        store = Redis.from_url(redis.url)
+        closing.push_async_callback(store.aclose)
+        port = closing.enter_context(reserved_port("127.0.0.1", 0))
+        provider = Provider(PSP_SECRET, random.Random(seed))
+        closing.push_async_callback(provider.close)
+        await provider.open(f"http://127.0.0.1:{port}")
+        database = await servers.new_book()
+        proxies = {name: _proxy(name, servers, redis, port, home, seed) for name in setting.proxies}
+        for proxy, _ in proxies.values():
+            await proxy.start()
+            closing.push_async_callback(proxy.close)
+        book_dsn = servers.postgres.dsn(database)
+        direct = Settings(
+            redis_url=redis.url,
+            postgres_dsn=book_dsn,
+            amqp_url=servers.rabbit.url,
+            jwt_secret=JWT_SECRET,
+            service_key=SERVICE_KEY,
+            psp_secret=PSP_SECRET,
+            notify_secret=NOTIFY_SECRET,
+            refund_url=provider.refund_url,
+            notify_url=provider.notify_url,
+            public_url=f"http://127.0.0.1:{port}",
+        )
+        through: dict[str, str] = {}
+        if "redis" in proxies:
+            through["redis_url"] = f"redis://127.0.0.1:{_port(proxies['redis'][1])}/0"
+        if "rabbit" in proxies:
+            through["amqp_url"] = f"amqp://guest:guest@127.0.0.1:{_port(proxies['rabbit'][1])}/"
+        if "postgres" in proxies:
+            through["postgres_dsn"] = servers.postgres.dsn(database, home / "sockets")
+        found = Stack(
+            setting,
+            servers,
+            home,
+            redis,
+            store,
+            provider,
+            port,
+            _port(proxies["gateway"][1]) if "gateway" in proxies else port,
+            book_dsn,
+            direct,
+            {**direct.model_copy(update=through).environment(), "PYTHONUNBUFFERED": "1"},
+            {name: proxy for name, (proxy, _) in proxies.items()},
+        )
+        closing.push_async_callback(found.stop_roles)
+        await found.all_up()
+        yield found
+
+
+def _proxy(
+    name: str, servers: Servers, redis: RedisServer, port: int, home: Path, seed: str
+) -> tuple[Proxy, Address]:
+    if name == "postgres":
+        (home / "sockets").mkdir()
+        at: Address = home / "sockets" / servers.postgres.socket.name
+        return Proxy(servers.postgres.socket, at, seed), at
+    target = {"redis": redis.port, "rabbit": servers.rabbit.port, "gateway": port}[name]
+    at = ("127.0.0.1", free_port())
+    return Proxy(("127.0.0.1", target), at, seed), at
+
+
+def _port(address: Address) -> int:
+    assert isinstance(address, tuple)  # noqa: S101  (only PostgreSQL is on a unix socket)
+    return address[1]
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
