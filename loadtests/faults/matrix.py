@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from loadtests.faults import gateway_faults, redis_faults
+from loadtests.faults import (
+    book_faults,
+    broker_faults,
+    gateway_faults,
+    network_faults,
+    payment_faults,
+    redis_faults,
+)
 from loadtests.faults.fault import FAULTS, Fault
 
-__all__ = ["FAULTS", "Fault", "gateway_faults", "redis_faults"]
+GROUPS = (gateway_faults, redis_faults, broker_faults, book_faults, network_faults, payment_faults)
+"""Each puts its own into FAULTS as it is imported."""
+
+__all__ = ["FAULTS", "GROUPS", "Fault"]

@@ -7,7 +7,7 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Proxy:
     """Passes on what connects to `at` to `target`. Faults are seeded."""
 
     def __init__(self, target: Address, at: Address, seed: str = "") -> None:
-        self._target, self._at = target, at
+        self._target, self.at = target, at
         self._random = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._passages: set[_Passage] = set()
@@ -54,10 +54,10 @@ class Proxy:
         """Replies that were cut off so far."""
 
     async def start(self) -> None:
-        if isinstance(self._at, Path):
-            self._server = await asyncio.start_unix_server(self._accept, self._at)
+        if isinstance(self.at, Path):
+            self._server = await asyncio.start_unix_server(self._accept, self.at)
         else:
-            self._server = await asyncio.start_server(self._accept, *self._at, backlog=1_024)
+            self._server = await asyncio.start_server(self._accept, *self.at, backlog=1_024)
 
     async def close(self) -> None:
         if self._server is not None:
@@ -88,16 +88,11 @@ class Proxy:
         self.cut += 1
         return True
 
-    @contextmanager
-    def under(self, weather: Weather) -> Iterator[None]:
-        """That weather until the end of the block. What a black hole has swallowed is reset at its end."""
-        self.weather = weather
-        try:
-            yield
-        finally:
-            self.weather = CLEAR
-            if weather.black_hole:
-                self.reset()
+    def clear(self) -> None:
+        """Let all pass again. Connections of which a black hole has swallowed something are reset."""
+        was, self.weather = self.weather, CLEAR
+        if was.black_hole:
+            self.reset()
 
     def pieces(self, data: bytes) -> Iterator[tuple[float, bytes]]:
         """What becomes of a chunk: after how many seconds which bytes of it go on."""

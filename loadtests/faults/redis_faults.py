@@ -3,27 +3,207 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
-from loadtests.faults.fault import Moment, fault
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from loadtests.faults import disk
+from loadtests.faults.fault import Missed, Moment, fault
+from loadtests.faults.repair import reconcile
 from loadtests.faults.stack import Setting, Stack
 
 EVERYSEC = Setting(fsync="everysec")
+SMALL_DISK = Setting(disk_mb=24)
+SMALL_DISK_EVERYSEC = Setting(fsync="everysec", disk_mb=24)
 DOWN_SECONDS = 0.5
-
-
-async def _kill_and_start(stack: Stack) -> None:
-    await stack.redis.kill()
-    await asyncio.sleep(DOWN_SECONDS)
-    await stack.redis.start()
+FSYNC_SECONDS = 1.0
+"""How long ago the last fsync may be under `everysec`, on a disk that keeps up."""
+BACKLOG_SECONDS = 2.0
+"""How long what is acknowledged may take to the book on a busy machine; what is lost is not older."""
 
 
 @fault(quick=True)
 async def redis_killed_always(stack: Stack, moment: Moment) -> None:
     """Redis gets SIGKILL under `appendfsync always`, and starts again on its log."""
-    await _kill_and_start(stack)
+    await stack.redis.kill()
+    await asyncio.sleep(DOWN_SECONDS)
+    await stack.redis.start()
 
 
 @fault(setting=EVERYSEC)
 async def redis_killed_everysec(stack: Stack, moment: Moment) -> None:
     """Redis gets SIGKILL under `appendfsync everysec`, and starts again: the system has what it wrote."""
-    await _kill_and_start(stack)
+    await stack.redis.kill()
+    await asyncio.sleep(DOWN_SECONDS)
+    await stack.redis.start()
+
+
+@fault(
+    setting=EVERYSEC,
+    loses="what was written in the last second and had not reached PostgreSQL",
+    admits_seconds=FSYNC_SECONDS + 0.5,
+)
+async def redis_power_cut_everysec(stack: Stack, moment: Moment) -> None:
+    """Redis' machine loses power under `everysec`: its log is cut back to where it was a second before.
+    The operator runs `reconcile --repair`."""
+    log = stack.redis.log_file
+    await asyncio.sleep(FSYNC_SECONDS)
+    synced = log.stat().st_size
+    await asyncio.sleep(FSYNC_SECONDS)
+    moment.begins()
+    await stack.redis.kill()
+    size = log.stat().st_size
+    moment.expect(size > synced, f"{size - synced} of {size} bytes of the log were not on the disk")
+    os.truncate(log, synced)
+    await asyncio.sleep(DOWN_SECONDS)
+    await stack.redis.start()
+    moment.over()
+    await reconcile(stack, moment)
+
+
+@fault(
+    loses="what was in the damaged part of the log and had not reached PostgreSQL",
+    admits_seconds=BACKLOG_SECONDS,
+)
+async def redis_log_corrupted(stack: Stack, moment: Moment) -> None:
+    """The middle of Redis' log is overwritten, and Redis does not start. The operator has `redis-check-aof`
+    cut it there, and runs `reconcile --repair`."""
+    await asyncio.sleep(1.0)
+    moment.begins()
+    await stack.redis.kill()
+    log = stack.redis.log_file
+    size = log.stat().st_size
+    at = size // 2 + moment.rng.randrange(size // 10)
+    with log.open("r+b") as damaged:
+        damaged.seek(at)
+        damaged.write(moment.rng.randbytes(64))
+    stack.redis.begin()
+    status = await stack.redis.ended()
+    moment.expect(status != 0, "Redis did not start on the damaged log")
+    await asyncio.to_thread(_cut_at_the_damage, log)
+    moment.repairs.append(f"redis-check-aof --fix kept {log.stat().st_size} of {size} bytes")
+    await stack.redis.start()
+    moment.over()
+    await reconcile(stack, moment)
+
+
+def _cut_at_the_damage(log: Path) -> None:
+    """Raises Missed."""
+    manifest = next(log.parent.glob("*.manifest"))
+    done = subprocess.run(
+        ["redis-check-aof", "--fix", str(manifest)],  # noqa: S607  (where Redis is, it is)
+        input="y\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode:
+        raise Missed(f"redis-check-aof: {done.stdout[-300:]}{done.stderr[-300:]}")
+
+
+@fault(
+    loses="what had not reached PostgreSQL, and who stood in line for a waitlist",
+    admits_seconds=BACKLOG_SECONDS,
+)
+async def redis_emptied(stack: Stack, moment: Moment) -> None:
+    """Redis comes back with nothing at all. The operator runs `reconcile --repair` and resumes what that
+    has paused."""
+    await asyncio.sleep(1.0)
+    moment.begins()
+    await stack.redis.kill()
+    for file in (stack.redis.data / "appendonlydir").iterdir():
+        file.unlink()
+    await stack.redis.start()
+    moment.over()
+    await reconcile(stack, moment)
+
+
+@fault(setting=SMALL_DISK)
+async def redis_disk_full_always(stack: Stack, moment: Moment) -> None:
+    """Redis' disk is full under `always`: it gives up, and does not start again until there is room."""
+    await _fill(stack, moment)
+    status = await stack.redis.ended(5.0)
+    moment.seen.append(f"Redis ended with {status}")
+    disk.empty(stack.redis.data.parent)
+    await stack.redis.start()
+
+
+@fault(setting=SMALL_DISK_EVERYSEC)
+async def redis_disk_full_everysec(stack: Stack, moment: Moment) -> None:
+    """Redis' disk is full under `everysec`: it refuses every write until there is room again."""
+    await _fill(stack, moment)
+    await asyncio.sleep(3.0)
+    disk.empty(stack.redis.data.parent)
+    await _until_writable(stack)
+
+
+async def _fill(stack: Stack, moment: Moment) -> None:
+    if not disk.may_mount():
+        raise Missed("a small disk is root's to make")
+    await asyncio.to_thread(disk.fill, stack.redis.data.parent, leaving_bytes=64 * 1024)
+    until = time.monotonic() + 10.0
+    while "No space left" not in stack.redis.said():
+        if time.monotonic() > until:
+            raise Missed("the disk was not filled in time")
+        await asyncio.sleep(0.05)
+    moment.seen.append("the disk was full")
+
+
+async def _until_writable(stack: Stack) -> None:
+    until = time.monotonic() + 10.0
+    while time.monotonic() < until:
+        with suppress(RedisError):
+            await stack.store.set("faults:writable", 1)
+            await stack.store.delete("faults:writable")
+            return
+        await asyncio.sleep(0.05)
+
+
+@fault(quick=True)
+async def redis_out_of_memory(stack: Stack, moment: Moment) -> None:
+    """Redis is at its `maxmemory` for 2 s: it answers, and takes nothing new."""
+    used = (await stack.store.info("memory"))["used_memory"]
+    await stack.store.config_set("maxmemory", max(1, used // 2))
+    await asyncio.sleep(2.0)
+    refused = (await stack.store.info("errorstats")).get("errorstat_OOM", {"count": 0})["count"]
+    await stack.store.config_set("maxmemory", 0)
+    moment.expect(int(refused) > 0, f"{refused} writes were refused for want of memory")
+
+
+@fault(quick=True)
+async def redis_scripts_flushed(stack: Stack, moment: Moment) -> None:
+    """Redis forgets its scripts, again and again."""
+    for _ in range(15):
+        await stack.store.script_flush()
+        await asyncio.sleep(0.1)
+
+
+@fault()
+async def redis_busy(stack: Stack, moment: Moment) -> None:
+    """Redis stands still for 2 s, and then has a script that does not end, which is killed after 2 s."""
+    await stack.store.config_set("busy-reply-threshold", 100)
+    async with Redis.from_url(stack.redis.url, socket_timeout=10) as other:
+        sleeping: Any = other.execute_command("DEBUG", "SLEEP", "2")  # type: ignore[no-untyped-call]
+        await sleeping
+        endless: asyncio.Future[Any] = asyncio.ensure_future(other.eval("while true do end", 0))
+        await asyncio.sleep(2.0)
+        async with Redis.from_url(stack.redis.url) as killer:
+            await killer.script_kill()
+        ended = await asyncio.gather(endless, return_exceptions=True)
+        moment.expect(isinstance(ended[0], RedisError), f"the script was killed: {ended[0]}")
+    await stack.store.config_set("busy-reply-threshold", 5_000)
+
+
+@fault()
+async def redis_stopped(stack: Stack, moment: Moment) -> None:
+    """Redis gets SIGSTOP for 8 s, longer than a gateway waits for it, and goes on with what lies there."""
+    stack.redis.send(signal.SIGSTOP)
+    await asyncio.sleep(8.0)
+    stack.redis.send(signal.SIGCONT)

@@ -1,0 +1,163 @@
+"""The judge finds what was planted, and nothing where nothing was."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtests.faults.judge import BookRows, Bounds, Excuse, Order, Payment, Refund, Verdict, judge
+from loadtests.faults.log import ClientLog, Try
+from loadtests.faults.provider import Charge, Provider
+
+SALE = "sale"
+BOUNDS = Bounds({(SALE, "phone"): 2}, per_user=2)
+CLEAN: dict[str, Any] = {
+    "campaigns": [
+        {
+            "id": SALE,
+            "offers": [{"sku": "phone", "stock": 2, "held": 0, "sold": 1, "available": 1}],
+            "violations": [],
+        }
+    ]
+}
+ANN = Order(f"{SALE}.a", SALE, "ann", "phone", 1, "confirmed", 3)
+BOB = Order(f"{SALE}.b", SALE, "bob", "phone", 1, "expired", 2)
+PAID = Payment(f"{SALE}.a.full", f"{SALE}.a", "full", 5000, "succeeded")
+
+
+def told(order: Order, *, at: float = 1.0, status: int | None = 201, what: str = "reserve") -> Try:
+    return Try(
+        what, SALE, order.user, f"key-{order.user}", order.sku, order.quantity, at, at, status,
+        reservation=order.reservation, created_at="then",
+    )  # fmt: skip
+
+
+class Case:
+    """A round in which all is well, to be spoilt."""
+
+    def __init__(self) -> None:
+        self.log = ClientLog()
+        self.log.tries = [told(ANN), told(ANN, at=2.0, what="replay"), told(BOB)]
+        self.orders, self.payments, self.refunds = [ANN, BOB], [PAID], list[Refund]()
+        self.audit = CLEAN
+        self.provider = Provider("whsec_c2VjcmV0", random.Random(1))
+        self.provider.charges[PAID.payment_id] = Charge(PAID.payment_id, 5000, "CNY", taken=True)
+        self.excuse: Excuse | None = None
+
+    def judge(self) -> Verdict:
+        rows = BookRows(self.orders, self.payments, self.refunds)
+        return judge(self.log, rows, self.audit, self.provider, BOUNDS, self.excuse)
+
+
+@pytest.fixture
+def case() -> Case:
+    return Case()
+
+
+def test_nothing_is_found_where_all_is_well(case: Case) -> None:
+    verdict = case.judge()
+    assert verdict.ok, verdict.findings
+    assert (verdict.acknowledged, verdict.settled) == (2, 2)
+
+
+def test_a_loss_is_found(case: Case) -> None:
+    case.orders.remove(BOB)
+    verdict = case.judge()
+    assert (verdict.lost, verdict.settled, verdict.ok) == (1, 1, False)
+
+
+def test_a_loss_that_the_setting_admits_is_counted_apart(case: Case) -> None:
+    case.orders.remove(BOB)
+    case.excuse = Excuse(struck_at=1.5, seconds=1.0)
+    verdict = case.judge()
+    assert (verdict.lost, verdict.admitted, verdict.ok) == (0, 1, True)
+    case.excuse = Excuse(struck_at=10.0, seconds=1.0)
+    assert case.judge().lost == 1, "it had been acknowledged long before"
+
+
+def test_a_cancellation_that_was_lost_is_found(case: Case) -> None:
+    case.log.tries.append(replace(told(ANN, status=200, what="cancel"), state="cancelled"))
+    assert case.judge().lost == 1
+
+
+def test_an_oversell_in_the_book_is_found(case: Case) -> None:
+    case.orders.append(Order(f"{SALE}.c", SALE, "cat", "phone", 2, "held", 1))
+    verdict = case.judge()
+    assert (verdict.oversold, verdict.ok) == (1, False)
+
+
+def test_an_oversell_in_the_store_is_found(case: Case) -> None:
+    offer = {"sku": "phone", "stock": 2, "held": 2, "sold": 3, "available": -3}
+    case.audit = {"campaigns": [{"id": SALE, "offers": [offer], "violations": []}]}
+    assert case.judge().oversold == 3
+
+
+def test_two_reservations_for_one_key_are_found(case: Case) -> None:
+    other = replace(told(ANN, at=3.0), reservation=f"{SALE}.other")
+    case.log.tries.append(other)
+    assert case.judge().double == 1
+
+
+def test_a_key_that_was_told_of_another_time_is_found(case: Case) -> None:
+    case.log.tries.append(replace(told(ANN, at=3.0), created_at="later"))
+    assert not case.judge().ok
+
+
+def test_an_order_twice_is_found(case: Case) -> None:
+    case.orders.append(ANN)
+    assert case.judge().double == 1
+
+
+def test_a_quota_exceeded_is_found(case: Case) -> None:
+    case.orders[0] = ANN._replace(quantity=3)
+    case.log.tries = [replace(one, quantity=3) for one in case.log.tries[:2]]
+    assert case.judge().double == 1
+
+
+def test_two_charges_for_one_stage_are_found(case: Case) -> None:
+    case.payments.append(PAID._replace(payment_id=f"{SALE}.a.full-2"))
+    assert case.judge().double == 1
+
+
+def test_a_charge_that_the_book_does_not_have_is_found(case: Case) -> None:
+    case.payments.clear()
+    assert case.judge().lost == 1
+
+
+def test_a_charge_that_was_kept_for_what_has_ended_is_found(case: Case) -> None:
+    case.orders[0] = ANN._replace(state="expired")
+    assert not case.judge().ok
+    case.refunds.append(Refund(f"{PAID.payment_id}.refund", PAID.payment_id, 5000))
+    assert case.judge().ok
+
+
+def test_a_refund_twice_is_found(case: Case) -> None:
+    case.orders[0] = ANN._replace(state="refunded")
+    case.refunds = [Refund(f"refund-{n}", PAID.payment_id, 5000) for n in range(2)]
+    assert case.judge().double == 1
+    case.refunds.pop()
+    case.provider.refunded = Counter({PAID.payment_id: 10_000})
+    assert case.judge().double == 1
+
+
+def test_what_the_audit_finds_is_found(case: Case) -> None:
+    violation = {"invariant": "I9", "detail": "gift/phone: 3 given, 2 promised"}
+    case.audit = {"campaigns": [{"id": SALE, "offers": [], "violations": [violation]}]}
+    verdict = case.judge()
+    assert (verdict.double, verdict.ok) == (1, False)
+
+
+def test_a_malfunction_is_found_and_a_503_is_none(case: Case) -> None:
+    case.log.tries.append(told(ANN, status=503))
+    assert case.judge().ok
+    case.log.tries.append(told(ANN, status=500))
+    assert not case.judge().ok
+
+
+def test_a_forged_webhook_that_was_believed_is_found(case: Case) -> None:
+    case.provider.believed["signature"] += 1
+    assert case.judge().double == 1
