@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from redis.asyncio import Redis
@@ -22,11 +22,13 @@ from reservation.clock import StoreClock
 from reservation.desk import Desk
 from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
+from reservation.outcomes import StoreUnavailable
 from reservation.redis_store import RedisStore, connect_redis
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 from settlement.audit import Auditor
 from settlement.book import Book
+from settlement.book_witness import BookWitness
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
 from settlement.notifier import Notifier, Recipient
 from settlement.provider import HttpRefunds
@@ -70,6 +72,17 @@ async def book(settings: Settings, *, connections_max: int = 4) -> AsyncIterator
         await found.close()
 
 
+def unfenced(store: RedisStore) -> Callable[[], Awaitable[None]]:
+    """A check of whether the store answers, and takes reservations."""
+
+    async def check() -> None:
+        reason = await store.fenced()
+        if reason:
+            raise StoreUnavailable(f"fenced: {reason}")
+
+    return check
+
+
 @asynccontextmanager
 async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts]:
     """What a gateway process needs. `own_url` is where it reaches itself."""
@@ -105,7 +118,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             audit=Auditor(store, the_book).audit,
             backlog=Outbox(client, consumer_name()).backlog,
             outbox_events_max=settings.outbox_events_max,
-            checks={"store": store.now_ms, "book": the_book.ping},
+            checks={"store": unfenced(store), "book": the_book.ping},
             sandbox_base_url=own_url if settings.sandbox else None,
         )
 
@@ -196,7 +209,7 @@ async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
-        yield Sweeper(store, catalog, desk, waitlist, orders)
+        yield Sweeper(store, catalog, desk, waitlist, orders, BookWitness(store, the_book))
 
 
 @asynccontextmanager

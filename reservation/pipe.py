@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -30,6 +30,11 @@ from redis.exceptions import (
 
 from reservation.outcomes import StoreUnavailable
 from reservation.scripts import Script
+
+Ask = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
+"""Sends commands on one connection and gives their replies. An error is raised."""
+Enter = Callable[[Ask], Awaitable[None]]
+"""What is said on a new connection before anything else. What it raises, the connection is given up for."""
 
 BATCH_COMMANDS_MAX = 256
 REPLY_SECONDS_MAX = 5.0
@@ -90,8 +95,9 @@ class _Call:
 class Pipe:
     """Sends commands in batches, one at a time."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, enter: Enter | None = None) -> None:
         self._client = client
+        self._enter = enter
         self._waiting: list[Waiting] = []
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -169,8 +175,7 @@ class Pipe:
 
     async def _connect(self) -> None:
         try:
-            # For good. The client's pool knows of it, and closes it with the others.
-            connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            connection = await self._connection()
         except Exception as error:
             self._connecting = None
             self._refuse(StoreUnavailable(f"{type(error).__name__}: {error}"))
@@ -180,6 +185,23 @@ class Pipe:
         else:
             self._connecting, self._wire = None, _Wire(self, connection)
             self._flush()
+
+    async def _connection(self) -> Any:
+        """One that is ours for good. The client's pool knows of it, and closes it with the others."""
+        connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        if self._enter is None:
+            return connection
+
+        async def ask(commands: Sequence[Sequence[Any]]) -> list[Any]:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await connection.read_response() for _ in commands]
+
+        try:
+            await self._enter(ask)
+        except BaseException:
+            await self._leave(connection)
+            raise
+        return connection
 
     async def _leave(self, connection: Any) -> None:
         with suppress(*_AWAY):
