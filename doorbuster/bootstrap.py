@@ -8,9 +8,10 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import structlog
 from redis.asyncio import Redis
 
-from doorbuster.settings import Settings
+from doorbuster.settings import PREFIX, Settings, SettingsError
 from gateway.app import Parts
 from gateway.auth import Authenticator
 from gateway.jwks import KeySet
@@ -20,6 +21,7 @@ from reservation.administration import Administration
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.desk import Desk
+from reservation.durability import durability
 from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.outcomes import StoreUnavailable
@@ -41,6 +43,8 @@ from settlement.source import OutboxSource, Source
 from settlement.sweeper import Sweeper
 from settlement.worker import Worker
 
+_log = structlog.get_logger(__name__)
+
 
 def _needed(settings: Settings, name: str) -> str:
     """A setting that this part cannot do without. Raises SettingsError."""
@@ -60,6 +64,23 @@ async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
         yield client
     finally:
         await client.aclose()
+
+
+async def check_store(settings: Settings) -> None:
+    """Raises SettingsError if the store would lose reservations by itself. One that is away is used when
+    it comes back, unchecked."""
+    async with redis_client(settings) as client:
+        try:
+            found = await durability(client)
+        except StoreUnavailable as fault:
+            _log.warning("durability_not_checked", error=str(fault))
+            return
+    if not found.defect:
+        _log.info("durability", lost_with_its_machine=found.loses)
+    elif settings.allow_unsafe_redis:
+        _log.warning("unsafe_redis", reason=found.defect)
+    else:
+        raise SettingsError(f"{PREFIX}REDIS_URL: this Redis {found.defect}, or {PREFIX}ALLOW_UNSAFE_REDIS=1")
 
 
 @asynccontextmanager

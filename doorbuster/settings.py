@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     """Where the merchant's systems take notifications."""
     notify_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
 
+    allow_unsafe_redis: bool = False
+    """Whether a Redis that evicts, or does not persist, is used all the same."""
+
     outbox_events_max: Annotated[int, Field(ge=1)] = 5_000_000
     """Events that may wait for the book before new reservations are refused. Of reservations that were made
     together each takes some 50 bytes of Redis; any other takes a whole record's."""
