@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from reservation.envelope import Envelope, events_in
+from reservation.fence import Fence
 from reservation.keys import ALL_SHARDS, ShardKeys
 from reservation.outcomes import StoreUnavailable
 from reservation.pipe import Pipe, unable
@@ -106,7 +107,8 @@ class Outbox:
 
     def __init__(self, client: Redis, consumer: str) -> None:
         self._client = client
-        self._pipe = Pipe(client)
+        self._fence = Fence()
+        self._pipe = Pipe(client, self._fence.enter)
         self._consumer = consumer
         self._streams = [shard.outbox for shard in ALL_SHARDS]
         self._take_over_at = 0.0
@@ -137,6 +139,8 @@ class Outbox:
 
     async def next(self) -> list[Entry]:
         """What a dead reader left, else what nobody has read yet; waits up to BLOCK_MS for it."""
+        # Where the store went and came back, it is entered anew: what was read may be more than it now has.
+        await self._pipe.call("PING")
         now = time.monotonic()
         if now >= self._take_over_at:
             self._take_over_at = now + IDLE_MS_MIN / 1000
@@ -168,6 +172,8 @@ class Outbox:
             for stream, entries in streams
             for entry_id, fields in _flat(entries)
         ]
+        for entry in read:
+            self._fence.saw(self._shard(entry.stream), entry.entry_id)
         self._read_at = time.monotonic() + (READ_SECONDS_MIN if len(read) < READ_ENTRIES_MAX else 0.0)
         return read
 
@@ -190,12 +196,16 @@ class Outbox:
         """The entries are safe elsewhere: forget them. Twice is harmless."""
         by_shard: dict[ShardKeys, list[Any]] = {}
         for entry in entries:
-            shard = ALL_SHARDS[self._streams.index(entry.stream)]
-            by_shard.setdefault(shard, [GROUP]).extend((entry.entry_id, events_in(entry.envelope)))
+            by_shard.setdefault(self._shard(entry.stream), [GROUP]).extend(
+                (entry.entry_id, events_in(entry.envelope))
+            )
         forget = script("forget")
         await asyncio.gather(
             *(self._pipe.run(forget, shard.for_forget, args) for shard, args in by_shard.items())
         )
+
+    def _shard(self, stream: str) -> ShardKeys:
+        return ALL_SHARDS[self._streams.index(stream)]
 
     async def backlog(self, now_ms: int) -> Backlog:
         """How many events wait, and how old the oldest is, in ms."""

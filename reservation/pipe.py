@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -30,6 +30,11 @@ from redis.exceptions import (
 
 from reservation.outcomes import StoreUnavailable
 from reservation.scripts import Script
+
+Ask = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
+"""Sends commands on one connection and gives their replies. An error is raised."""
+Enter = Callable[[Ask], Awaitable[None]]
+"""What is said on a new connection before anything else. What it raises, the connection is given up for."""
 
 BATCH_COMMANDS_MAX = 256
 REPLY_SECONDS_MAX = 5.0
@@ -90,8 +95,9 @@ class _Call:
 class Pipe:
     """Sends commands in batches, one at a time."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, enter: Enter | None = None) -> None:
         self._client = client
+        self._enter = enter
         self._waiting: list[Waiting] = []
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -182,13 +188,29 @@ class Pipe:
 
     async def _connection(self) -> Any:
         """One that is ours for good. The client's pool knows of it, and closes it with the others."""
-        pool: Any = self._client.connection_pool
-        connection = await pool.get_connection()
-        # One that rested in the pool may have ended since that looked. Its end was told to redis-py, its
-        # transport reads no more, and whatever we sent on it would wait for nothing.
+        connection = await self._entered()
+        # It may have ended since it was last heard of. Its end was told to redis-py, its transport reads no
+        # more, and whatever we sent on it would wait for nothing.
         while connection._reader.at_eof():
             await self._leave(connection)
-            connection = await pool.get_connection()
+            connection = await self._entered()
+        return connection
+
+    async def _entered(self) -> Any:
+        """One of the pool's, on which we have said what is said first."""
+        connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        if self._enter is None:
+            return connection
+
+        async def ask(commands: Sequence[Sequence[Any]]) -> list[Any]:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await connection.read_response() for _ in commands]
+
+        try:
+            await self._enter(ask)
+        except BaseException:
+            await self._leave(connection)
+            raise
         return connection
 
     async def _leave(self, connection: Any) -> None:

@@ -12,6 +12,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from reservation.fence import Fence, Run, fence_commands, read_run
 from reservation.ids import ReservationId
 from reservation.kernel import (
     RANKED,
@@ -89,13 +90,15 @@ class RedisStore:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._pipe = Pipe(client)
-        self._reserver = Reserver(self._pipe)
+        self._fence = Fence()
+        self._pipe = Pipe(client, self._fence.enter)
+        self._reserver = Reserver(self._pipe, self._fence)
         self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
         self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
         self._move = script("move")
         self._restore = script("restore")
         self._restate = script("restate")
+        self._lift = script("lift")
         self._snapshot = script("snapshot")
         self._configure = script("configure")
         self._place = script("place")
@@ -167,7 +170,9 @@ class RedisStore:
 
     async def move(self, move: Move) -> Moved:
         keys = offer_keys(move.id.campaign, move.sku).for_move
-        outcome, now_ms, packed = await self._pipe.run(self._move, keys, move_arguments(move))
+        outcome, now_ms, packed, entry_id = await self._pipe.run(self._move, keys, move_arguments(move))
+        if entry_id:
+            self._fence.saw(campaign_keys(move.id.campaign).shard, entry_id)
         return Moved(Outcome(outcome.decode()), now_ms, await self._unpack(move.id, packed))
 
     async def restore(self, reservation_id: ReservationId, record: Record) -> Restored:
@@ -182,9 +187,27 @@ class RedisStore:
         (outcome,) = await self._pipe.run(self._restate, keys, args)
         return RestateOutcome(outcome.decode())
 
+    async def runs(self) -> list[Run]:
+        found = await _all(
+            self._pipe.call("HMGET", shard.run, "epoch", "run_id", "base", "began_at") for shard in ALL_SHARDS
+        )
+        return [read_run(*one) if one[0] else Run(0, "", 0, 0, 0) for one in found]
+
+    async def fenced(self) -> str:
+        found = await _all(self._pipe.call("GET", shard.fence) for shard in ALL_SHARDS)
+        return next((reason.decode() for reason in found if reason), "")
+
+    async def fence(self, reason: str) -> None:
+        await _all(self._pipe.call(*command) for command in fence_commands(reason))
+
+    async def lift(self) -> None:
+        await _all(self._pipe.run(self._lift, shard.for_lift, []) for shard in ALL_SHARDS)
+
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
         keys = campaign_keys(reservation_id.campaign)
         packed = await self._pipe.call("HGET", keys.reservations, reservation_id.digest)
+        if packed is None and await self._pipe.call("EXISTS", keys.shard.fence):
+            raise StoreUnavailable(f"the store is fenced, and may have lost {reservation_id}")
         return await self._unpack(reservation_id, packed)
 
     async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]:

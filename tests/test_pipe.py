@@ -21,6 +21,7 @@ from reservation.pipe import Pipe
 from reservation.redis_store import RedisStore, connect_redis
 from tests.contract.test_kernel import ENDS, SALE, first
 from tests.servers import free_port, redis_server
+from tests.settlement.running import proved
 from tests.stack import eventually
 
 
@@ -109,6 +110,7 @@ async def test_a_store_that_went_is_said_at_once_and_one_that_came_back_is_used_
                 with pytest.raises(StoreUnavailable):
                     await store.now_ms()
         server.start()
+        await proved(store)
         # The same terms, for which a group was asked in vain.
         asked = (store.reserve(terms, digest_of(SALE, user, str(life)), user) for user in ("cat", "dan"))
         assert {moved.outcome for moved in await asyncio.gather(*asked)} == {Outcome.MOVED}

@@ -1,4 +1,4 @@
-"""The matrix, each of its quick faults once: nothing that was acknowledged is lost, sold twice or charged twice."""
+"""The matrix, each of its quick faults once: nothing is lost, sold twice or charged twice."""
 
 from __future__ import annotations
 
