@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from collections.abc import Iterator
-from typing import NoReturn
 
 import orjson
 import uvloop
@@ -24,7 +24,6 @@ TABLE_CHARS = 130
 
 def main(arguments: list[str] | None = None) -> int:
     """0 when no round went wrong, 1 when one did, 2 when it could not be played."""
-    signal.signal(signal.SIGTERM, _leave)
     options = Options.parse(arguments)
     unknown = set(options.only) - FAULTS.keys()
     if unknown:
@@ -33,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else TABLE_CHARS)
     try:
         outcomes = uvloop.run(run(options, console))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
     except ProcessFailed as error:
         print(f"faults: {error}", file=sys.stderr)
         return 2
@@ -52,6 +53,10 @@ def chosen(options: Options) -> Iterator[Fault]:
 async def run(options: Options, console: Console) -> list[Outcome]:
     """Raises ProcessFailed."""
     outcomes: list[Outcome] = []
+    running = asyncio.current_task()
+    assert running is not None  # noqa: S101
+    # As after Ctrl-C: what was started is stopped on the way out.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with servers() as shared:
         for fault in chosen(options):
             outcomes += await _rounds(shared, fault, options, console)
@@ -87,6 +92,7 @@ def _line(outcome: Outcome) -> str:
         f"recovers {recovered} s, settles {settled} s, drains {drained} s  {outcome.outcomes}{words}"
     ]
     lines += [f"    {finding}" for finding in verdict.findings[:10]]
+    lines += [f"    no answer: {count} {error}" for error, count in outcome.unknown.items()]
     lines += [f"    seen: {one}" for one in outcome.seen]
     lines += [f"    repair: {one}" for one in outcome.repairs]
     return "\n".join(lines)
@@ -97,10 +103,6 @@ def _keep(options: Options, outcome: Outcome, log: ClientLog) -> None:
     options.logs.mkdir(exist_ok=True)
     path = options.logs / f"{outcome.seed.replace('/', '-')}.jsonl"
     path.write_bytes(b"\n".join(orjson.dumps(one) for one in log.to_json()) + b"\n")
-
-
-def _leave(number: int, frame: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,10 @@ class ClientLog:
     def outcomes(self) -> Counter[str]:
         return Counter(one.outcome for one in self.tries)
 
+    def unknown(self) -> Counter[str]:
+        """Why there was no answer."""
+        return Counter(str(one.error) for one in self.tries if one.status is None)
+
     def first_acknowledged_after(self, at: float) -> float | None:
         """When the first reservation was acknowledged that was sent for after this."""
         times = [

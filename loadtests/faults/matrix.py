@@ -10,9 +10,16 @@ from loadtests.faults import (
     payment_faults,
     redis_faults,
 )
-from loadtests.faults.fault import FAULTS, Fault
+from loadtests.faults.fault import FAULTS as REGISTERED
+from loadtests.faults.fault import Fault
 
 GROUPS = (gateway_faults, redis_faults, broker_faults, book_faults, network_faults, payment_faults)
-"""Each puts its own into FAULTS as it is imported."""
+"""Each has registered its own as it was imported."""
+FAULTS: dict[str, Fault] = {
+    name: fault
+    for group in GROUPS
+    for name, fault in REGISTERED.items()
+    if fault.inject.__module__ == group.__name__
+}
 
 __all__ = ["FAULTS", "GROUPS", "Fault"]

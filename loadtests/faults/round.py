@@ -43,6 +43,8 @@ class Outcome:
     drained_s: float | None
     """From the last answer until nothing was on its way any more; None where that took too long."""
     outcomes: dict[str, int]
+    unknown: dict[str, int]
+    """Why there was no answer, by how often."""
     seen: list[str] = field(default_factory=list)
     repairs: list[str] = field(default_factory=list)
     missed: str | None = None
@@ -99,6 +101,7 @@ async def play(stack: Stack, fault: Fault, seed: str, load: Load) -> tuple[Outco
         settled_s,
         drained_s,
         dict(shoppers.log.outcomes()),
+        dict(shoppers.log.unknown().most_common(5)),
         moment.seen,
         moment.repairs,
         missed,
