@@ -9,10 +9,12 @@ import aio_pika
 import orjson
 
 from loadtests.faults.fault import Moment, fault
-from loadtests.faults.stack import Stack
+from loadtests.faults.stack import Setting, Stack
 from settlement.rabbit import DEAD, EVENTS
 
 ALARM_SECONDS = 4.0
+NODE_SECONDS = 5.0
+THREE = Setting(brokers=3)
 
 
 @fault()
@@ -27,6 +29,30 @@ async def rabbit_restarted(stack: Stack, moment: Moment) -> None:
     """The only RabbitMQ node is restarted in an orderly way."""
     await stack.rabbit.kill(signal.SIGTERM)
     await stack.rabbit.start()
+
+
+@fault(setting=THREE)
+async def rabbit_one_of_three_lost(stack: Stack, moment: Moment) -> None:
+    """One of three RabbitMQ nodes is killed, and comes back after 5 s: two are a majority."""
+    await _lose(stack, moment, 1)
+
+
+@fault(setting=THREE)
+async def rabbit_two_of_three_lost(stack: Stack, moment: Moment) -> None:
+    """Two of three RabbitMQ nodes are killed, and come back after 5 s: until then nothing is confirmed."""
+    await _lose(stack, moment, 2)
+
+
+async def _lose(stack: Stack, moment: Moment, count: int) -> None:
+    lost = moment.rng.sample(stack.brokers, count)
+    for node in lost:
+        await node.kill()
+    moment.expect(sum(node.running for node in stack.brokers) == 3 - count, f"{count} of 3 nodes were killed")
+    await asyncio.sleep(NODE_SECONDS)
+    for node in lost:
+        node.begin()
+    for node in lost:
+        await node.wait_ready()
 
 
 @fault()

@@ -65,7 +65,7 @@ class Fault:
     quick: bool
     """Whether it is among those that `make test` plays once."""
     no_malfunction: bool
-    """Whether shoppers may see no failure but `overloaded`: a maintenance, and not an accident."""
+    """Whether shoppers may see no 5xx but `overloaded`: a maintenance, and not an accident."""
 
 
 FAULTS: dict[str, Fault] = {}

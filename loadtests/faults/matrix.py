@@ -9,11 +9,28 @@ from loadtests.faults import (
     network_faults,
     payment_faults,
     redis_faults,
+    replica_faults,
 )
 from loadtests.faults.fault import FAULTS as REGISTERED
 from loadtests.faults.fault import Fault
 
-GROUPS = (gateway_faults, redis_faults, broker_faults, book_faults, network_faults, payment_faults)
+GROUPS = (
+    gateway_faults,
+    redis_faults,
+    replica_faults,
+    broker_faults,
+    book_faults,
+    network_faults,
+    payment_faults,
+)
+    gateway_faults,
+    redis_faults,
+    replica_faults,
+    broker_faults,
+    book_faults,
+    network_faults,
+    payment_faults,
+)
 """Each has registered its own as it was imported."""
 FAULTS: dict[str, Fault] = {
     name: fault

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import psycopg
-from redis.exceptions import RedisError
 
 from doorbuster import bootstrap
 from loadtests.faults.fault import Fault, Missed, Moment
@@ -18,7 +17,8 @@ from loadtests.faults.judge import HOLDS, Bounds, Excuse, Verdict, judge, read_b
 from loadtests.faults.log import ClientLog
 from loadtests.faults.shoppers import PER_USER, Load, Shoppers, put_on_sale
 from loadtests.faults.stack import JWT_SECRET, SERVICE_KEY, Stack
-from reservation.keys import ALL_SHARDS
+from reservation.outbox import Outbox
+from reservation.outcomes import Fault as Unavailable
 
 STRIKES_AFTER = (0.2, 0.35)
 """The share of the load's time after which the fault strikes."""
@@ -125,7 +125,9 @@ async def _verdict(
     verdict = judge(shoppers.log, rows, audit, stack.provider, Bounds(stock, PER_USER), excuse)
     if fault.no_malfunction:
         for one in shoppers.log.tries:
-            if one.status is None or (one.status >= 500 and one.code != "overloaded"):
+            # Who sends on an idle connection in the instant in which it is closed has no answer, and that is
+            # HTTP: it was not taken, and is sent again.
+            if one.status is not None and one.status >= 500 and one.code != "overloaded":
                 verdict.find("API", f"{one.what} {one.key}: {one.status} {one.code or one.error}")
     return verdict
 
@@ -159,21 +161,22 @@ async def _at_most(task: asyncio.Task[float], seconds: float) -> float | None:
 async def _drain(stack: Stack, shoppers: Shoppers) -> float | None:
     """Wait until nothing is on its way, and every hold has come to its end; for how many seconds."""
     began_at = time.monotonic()
-    while time.monotonic() - began_at < DRAIN_SECONDS_MAX:
-        if await _unsettled(stack) == 0 and not await asyncio.to_thread(
-            _held, stack.book_dsn, shoppers.campaigns
-        ):
-            return time.monotonic() - began_at
-        await asyncio.sleep(_LOOK_SECONDS)
+    async with bootstrap.redis_servers(stack.settings) as servers:
+        outbox = Outbox(servers, "faults")
+        while time.monotonic() - began_at < DRAIN_SECONDS_MAX:
+            if await _unsettled(outbox) == 0 and not await asyncio.to_thread(
+                _held, stack.book_dsn, shoppers.campaigns
+            ):
+                return time.monotonic() - began_at
+            await asyncio.sleep(_LOOK_SECONDS)
     return None
 
 
-async def _unsettled(stack: Stack) -> int:
+async def _unsettled(outbox: Outbox) -> int:
     try:
-        counts = await stack.store.mget([shard.unsettled for shard in ALL_SHARDS])
-    except RedisError:  # our connection has ended with the last life of the store
+        return (await outbox.backlog(0)).events
+    except Unavailable:  # our connection has ended with the last life of the store
         return -1
-    return sum(int(count or 0) for count in counts)
 
 
 def _held(dsn: str, campaigns: Sequence[str]) -> bool:

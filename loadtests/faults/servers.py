@@ -156,6 +156,11 @@ class RabbitNode(Process):
             raise ProcessFailed(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def join(self, other: RabbitNode) -> None:
+        """Become one cluster with it. Raises ProcessFailed."""
+        for step in (("stop_app",), ("join_cluster", other.node), ("start_app",)):
+            self.control(*step)
+
     def _answers(self) -> bool:
         if not self._pid_file.exists():
             return False

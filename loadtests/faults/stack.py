@@ -20,11 +20,13 @@ from doorbuster.settings import Settings
 from doorbuster.stack import reserved_port
 from loadtests.bench.servers import directory, free_port
 from loadtests.faults.disk import small_disk
+from loadtests.faults.groups import Guarded, Nodes, One
 from loadtests.faults.processes import Process, listens
 from loadtests.faults.provider import Provider
 from loadtests.faults.proxy import Address, Proxy
 from loadtests.faults.servers import PostgresServer, RabbitNode, RedisServer, epmd
 
+_GROUPS = {"one": One, "sentinels": Guarded, "cluster": Nodes}
 GATEWAYS = ("gateway-1", "gateway-2")
 ROLES = (*GATEWAYS, "relay", "worker", "sweeper")
 JWT_SECRET = "a secret that only the fault matrix knows, 32+"  # noqa: S105
@@ -40,6 +42,10 @@ class Setting:
     fsync: str = "always"
     proxies: frozenset[str] = frozenset()
     """Between the roles and redis, rabbit, postgres, or between shoppers and the gateway."""
+    store: str = "one"
+    """One Redis; or `sentinels`, with a master and a replica; or a `cluster` of three."""
+    brokers: int = 1
+    """RabbitMQ nodes: 1, or 3 that are a cluster."""
     disk_mb: int = 0
     """The size of a disk of its own for Redis; 0 for none."""
 
@@ -52,6 +58,8 @@ class Servers:
         self.postgres = PostgresServer(home)
         self.names, epmd_port = epmd(home)
         self.rabbit = RabbitNode(home, self.names, epmd_port)
+        self._epmd_port = epmd_port
+        self._cluster: list[RabbitNode] = []
         self._books = count(1)
 
     async def start(self) -> None:
@@ -61,7 +69,26 @@ class Servers:
         await asyncio.to_thread(self.postgres.prepare)
         await self.rabbit.wait_ready()
 
+    async def brokers(self, count: int) -> list[RabbitNode]:
+        """So many RabbitMQ nodes. The cluster is made when it is first asked for."""
+        if count == 1:
+            return [self.rabbit]
+        if not self._cluster:
+            self._cluster = [
+                RabbitNode(self.home, self.names, self._epmd_port, f"rabbit-{n}") for n in range(count)
+            ]
+            for node in self._cluster:
+                node.begin()
+            for node in self._cluster:
+                await node.wait_ready()
+            first = self._cluster[0]
+            for node in self._cluster[1:]:
+                await asyncio.to_thread(node.join, first)
+        return self._cluster
+
     async def stop(self) -> None:
+        for node in self._cluster:
+            await node.kill()
         await self.rabbit.stop()
         await self.names.stop()
         await self.postgres.kill(signal.SIGINT)
@@ -80,9 +107,11 @@ class Stack:
     setting: Setting
     servers: Servers
     home: Path
-    redis: RedisServer
+    group: One
+    """The Redis servers."""
+    brokers: list[RabbitNode]
     store: Redis
-    """A client of ours, which no proxy is in the way of."""
+    """A client of ours of the first of them, which no proxy is in the way of."""
     provider: Provider
     port: int
     """Of the gateways, which share it."""
@@ -101,12 +130,16 @@ class Stack:
         return f"http://127.0.0.1:{self.shop_port}"
 
     @property
+    def redis(self) -> RedisServer:
+        return self.group.redis
+
+    @property
     def postgres(self) -> PostgresServer:
         return self.servers.postgres
 
     @property
     def rabbit(self) -> RabbitNode:
-        return self.servers.rabbit
+        return self.brokers[0]
 
     async def launch(
         self,
@@ -137,7 +170,8 @@ class Stack:
 
     async def all_up(self) -> None:
         """Start whatever does not run; let go on what was stopped."""
-        for process in (self.servers.names, self.servers.rabbit, self.servers.postgres, self.redis):
+        shared = (self.servers.names, self.servers.postgres, *self.brokers)
+        for process in (*shared, *self.group.members, *self.group.sentinels):
             process.send(signal.SIGCONT)
             if not process.running:
                 await process.start()
@@ -170,10 +204,12 @@ async def stack(servers: Servers, setting: Setting, seed: str) -> AsyncIterator[
         home = closing.enter_context(directory())
         if setting.disk_mb:
             closing.enter_context(small_disk(home / "disk", setting.disk_mb))
-        redis = RedisServer(home / "disk" if setting.disk_mb else home, setting.fsync)
-        redis.log = home / "redis.log"  # it is to be able to say that its disk is full
-        closing.push_async_callback(redis.stop)
-        await redis.start()
+        group = _GROUPS[setting.store](home / "disk" if setting.disk_mb else home, setting.fsync)
+        redis = group.redis
+        for process in (*group.members, *group.sentinels):
+            process.log = home / f"{process.name}.log"  # it is to be able to say that its disk is full
+            closing.push_async_callback(process.kill)
+        await group.start()
         store = Redis.from_url(redis.url)
         closing.push_async_callback(store.aclose)
         port = closing.enter_context(reserved_port("127.0.0.1", 0))
@@ -181,15 +217,16 @@ async def stack(servers: Servers, setting: Setting, seed: str) -> AsyncIterator[
         closing.push_async_callback(provider.close)
         await provider.open(f"http://127.0.0.1:{port}")
         database = await servers.new_book()
+        brokers = await servers.brokers(setting.brokers)
         proxies = {name: _proxy(name, servers, redis, port, home, seed) for name in setting.proxies}
         for proxy, _ in proxies.values():
             await proxy.start()
             closing.push_async_callback(proxy.close)
         book_dsn = servers.postgres.dsn(database)
         direct = Settings(
-            redis_url=redis.url,
+            redis_url=group.url,
             postgres_dsn=book_dsn,
-            amqp_url=servers.rabbit.url,
+            amqp_url=",".join(broker.url for broker in brokers),
             jwt_secret=JWT_SECRET,
             service_key=SERVICE_KEY,
             psp_secret=PSP_SECRET,
@@ -209,7 +246,8 @@ async def stack(servers: Servers, setting: Setting, seed: str) -> AsyncIterator[
             setting,
             servers,
             home,
-            redis,
+            group,
+            brokers,
             store,
             provider,
             port,

@@ -1,0 +1,80 @@
+"""What may happen to Redis servers that stand in for each other, or share the work."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import cast
+
+from reservation.cluster import SLOTS
+
+from loadtests.faults.fault import Moment, fault
+from loadtests.faults.groups import Guarded, Nodes, call, until
+from loadtests.faults.repair import reconcile
+from loadtests.faults.stack import Setting, Stack
+
+SENTINELS = Setting(store="sentinels")
+CLUSTER = Setting(store="cluster")
+LAG_SECONDS = 0.7
+DOWN_SECONDS = 3.0
+UNREPLICATED = "what the replica did not have and had not reached PostgreSQL"
+
+
+@fault(setting=SENTINELS, loses=UNREPLICATED, admits_seconds=LAG_SECONDS + 1.0)
+async def sentinel_failover(stack: Stack, moment: Moment) -> None:
+    """The master dies while its replica is 0.7 s behind, and the sentinels promote that. The operator runs
+    `reconcile --repair`."""
+    group = cast(Guarded, stack.group)
+    master, replica = await asyncio.to_thread(lambda: (group.master(), group.replica()))
+    await asyncio.to_thread(call, replica.port, "REPLICAOF", "127.0.0.1", 1)
+    await asyncio.sleep(LAG_SECONDS)
+    moment.begins()
+    await master.kill()
+    await until(lambda: group.master() is replica, "the replica is master")
+    moment.over()
+    moment.seen.append("the replica was promoted")
+    await reconcile(stack, moment)
+    await master.start()
+    await until(group.whole, "the old master follows the new one")
+
+
+@fault(setting=SENTINELS, loses=UNREPLICATED, admits_seconds=2.0)
+async def split_brain(stack: Stack, moment: Moment) -> None:
+    """The master hangs until its replica is promoted, and goes on as a second master while no sentinel is
+    there to tell it."""
+    group = cast(Guarded, stack.group)
+    master, replica = await asyncio.to_thread(lambda: (group.master(), group.replica()))
+    master.send(signal.SIGSTOP)
+    await until(lambda: group.master() is replica, "the replica is master")
+    for sentinel in group.sentinels:
+        sentinel.send(signal.SIGSTOP)
+    master.send(signal.SIGCONT)
+    await asyncio.sleep(DOWN_SECONDS)
+    roles = [(await asyncio.to_thread(call, one.port, "ROLE"))[0] for one in group.members]
+    moment.expect(roles == ["master", "master"], "there were two masters")
+    for sentinel in group.sentinels:
+        sentinel.send(signal.SIGCONT)
+    moment.over()
+    await reconcile(stack, moment)
+    await until(group.whole, "the old master follows the new one")
+
+
+@fault(setting=CLUSTER)
+async def cluster_node_lost(stack: Stack, moment: Moment) -> None:
+    """Each node of the cluster is killed in turn, and comes back after 3 s."""
+    for node in stack.group.members:
+        await node.kill()
+        await asyncio.sleep(DOWN_SECONDS)
+        await node.start()
+
+
+@fault(setting=CLUSTER)
+async def cluster_resharded(stack: Stack, moment: Moment) -> None:
+    """The slots of all campaigns move to other nodes, a few keys at a time, while they are sold from."""
+    group = cast(Nodes, stack.group)
+    moved = 0
+    for slot in dict.fromkeys(SLOTS):
+        source = await asyncio.to_thread(group.owner, slot)
+        target = moment.rng.choice([one for one in group.members if one is not source])
+        moved += await asyncio.to_thread(group.move, slot, source, target)
+    moment.expect(moved > 0, f"{moved} keys were moved")
