@@ -14,6 +14,8 @@ from psycopg.errors import ProgrammingError
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reservation.redis_url import parse_redis_url
+
 PREFIX = "DOORBUSTER_"
 SECRET_CHARS_MIN = 8
 
@@ -30,6 +32,11 @@ def _url(*schemes: str) -> AfterValidator:
         return url
 
     return AfterValidator(check)
+
+
+def _redis_url(url: str) -> str:
+    parse_redis_url(url)  # raises ValueError, with the reason
+    return url
 
 
 def _dsn(dsn: str) -> str:
@@ -77,7 +84,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
-    redis_url: Annotated[str, _url("redis", "rediss", "unix")] | None = None
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = None
     postgres_dsn: Annotated[str, AfterValidator(_dsn)] | None = None
     amqp_url: Annotated[str, _url("amqp", "amqps")] | None = None
     jwt_secret: Annotated[str, AfterValidator(_secret)] | None = None

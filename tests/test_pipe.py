@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,16 @@ async def client(server: Server) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
+async def answering(store: RedisStore) -> None:
+    """Until it is asked again: that a store is away is remembered for a moment."""
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(StoreUnavailable):
+                await store.now_ms()
+                return
+            await asyncio.sleep(0.02)
+
+
 async def on_sale(store: RedisStore) -> Terms:
     await store.configure(SALE, 0, "running", b"{}", {"stock/phone": 1_000}, ENDS)
     return first()[0]
@@ -108,6 +118,7 @@ async def test_a_store_that_went_is_said_at_once_and_one_that_came_back_is_used_
                 with pytest.raises(StoreUnavailable):
                     await store.now_ms()
         server.start()
+        await answering(store)
         # The same terms, for which a group was asked in vain.
         asked = (store.reserve(terms, digest_of(SALE, user, str(life)), user) for user in ("cat", "dan"))
         assert {moved.outcome for moved in await asyncio.gather(*asked)} == {Outcome.MOVED}
