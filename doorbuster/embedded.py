@@ -22,6 +22,7 @@ from doorbuster.supervisor import Program
 from reservation.outcomes import Fault
 from reservation.redis_store import RedisStore
 from reservation.servers import connected
+from settlement.dsn import complete
 
 REDIS_VERSION_MIN = (6, 2)
 START_SECONDS_MAX = 60.0
@@ -144,7 +145,7 @@ async def wait_for_postgres(dsn: str, stop: asyncio.Event) -> None:
 
     async def failure() -> Exception | None:
         try:
-            async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=2):
+            async with await psycopg.AsyncConnection.connect(complete(dsn), connect_timeout=2):
                 return None
         except psycopg.Error as error:
             return error
