@@ -43,6 +43,12 @@ class Member:
         with redis.Redis(port=self.port, decode_responses=True) as client:
             return client.execute_command(*command)
 
+    def scripts_run(self) -> int:
+        """How often it was asked to run a script."""
+        with redis.Redis(port=self.port) as client:
+            asked = client.info("commandstats")
+        return sum(asked.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
@@ -83,6 +89,18 @@ class Guarded:
             sentinel.start()
         wait_until(lambda: self.replica.call("ROLE")[3] == "connected", "the replica has caught up")
         wait_until(lambda: all(map(self._knows_all, self.sentinels)), "the sentinels know of each other")
+
+    def catch_up(self) -> None:
+        """Return when the replica has all that the master has now."""
+        written = self._offset(self.master, "master_repl_offset")
+        wait_until(
+            lambda: self._offset(self.replica, "slave_repl_offset") >= written, "the replica has everything"
+        )
+
+    @staticmethod
+    def _offset(member: Member, name: str) -> int:
+        with redis.Redis(port=member.port) as client:
+            return int(client.info("replication")[name])
 
     def named(self) -> int:
         """The port of the master, as a sentinel says."""
@@ -129,6 +147,26 @@ class Nodes:
             if first <= SLOTS[shard] <= last:
                 return next(one for one in self.nodes if one.port == port)
         raise LookupError(shard)
+
+    def begin_to_move(self, slot: int, source: Member, target: Member) -> None:
+        """From now on, what is not there on the one is to be looked for on the other."""
+        target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.call("CLUSTER", "MYID"))
+        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target.call("CLUSTER", "MYID"))
+
+    def move_some(self, slot: int, source: Member, target: Member, count: int = 3) -> int:
+        """Move so many keys; how many there were."""
+        keys = source.call("CLUSTER", "GETKEYSINSLOT", slot, count)
+        if keys:
+            source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+        return len(keys)
+
+    def move_rest(self, slot: int, source: Member, target: Member) -> None:
+        """Move what is left, and say who keeps it."""
+        while self.move_some(slot, source, target):
+            pass
+        name = target.call("CLUSTER", "MYID")
+        for one in (target, source, *self.nodes):
+            one.call("CLUSTER", "SETSLOT", slot, "NODE", name)
 
     def kill(self) -> None:
         for one in self.nodes:
