@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
@@ -9,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
-from redis.asyncio import Redis
 
 from doorbuster.settings import PREFIX, Settings, SettingsError
 from gateway.app import Parts
@@ -25,7 +25,8 @@ from reservation.durability import durability
 from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.outcomes import StoreUnavailable
-from reservation.redis_store import RedisStore, connect_redis
+from reservation.redis_store import RedisStore
+from reservation.servers import Servers, all_clients, connected
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 from settlement.audit import Auditor
@@ -58,23 +59,21 @@ def consumer_name() -> str:
 
 
 @asynccontextmanager
-async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
-    client = connect_redis(_needed(settings, "redis_url"))
-    try:
-        yield client
-    finally:
-        await client.aclose()
+async def redis_servers(settings: Settings) -> AsyncIterator[Servers]:
+    async with connected(_needed(settings, "redis_url")) as servers:
+        yield servers
 
 
 async def check_store(settings: Settings) -> None:
     """Raises SettingsError if the store would lose reservations by itself. One that is away is used when
     it comes back, unchecked."""
-    async with redis_client(settings) as client:
+    async with redis_servers(settings) as servers:
         try:
-            found = await durability(client)
+            all_found = await asyncio.gather(*map(durability, await all_clients(servers)))
         except StoreUnavailable as fault:
             _log.warning("durability_not_checked", error=str(fault))
             return
+    found = max(all_found, key=lambda one: one.defect)
     if not found.defect:
         _log.info("durability", lost_with_its_machine=found.loses)
     elif settings.allow_unsafe_redis:
@@ -120,8 +119,8 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
     pay_url = settings.pay_url
     if pay_url is None and settings.sandbox:
         pay_url = f"{settings.public_url or own_url}/sandbox/payments/{{payment_id}}"
-    async with redis_client(settings) as client, book(settings) as the_book:
-        store = RedisStore(client)
+    async with redis_servers(settings) as servers, book(settings) as the_book:
+        store = RedisStore(servers)
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         yield Parts(
@@ -129,7 +128,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             catalog=catalog,
             clock=clock,
             desk=desk,
-            watch=Watch(client, store),
+            watch=Watch(servers, store),
             waitlist=Waitlist(store, catalog, clock, desk),
             orders=OrderDesk(store, catalog, desk),
             administration=Administration(store, catalog, the_book),
@@ -137,7 +136,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             provider=HostedCheckout(pay_url),
             verifier=verifier,
             audit=Auditor(store, the_book).audit,
-            backlog=Outbox(client, consumer_name()).backlog,
+            backlog=Outbox(servers, consumer_name()).backlog,
             outbox_events_max=settings.outbox_events_max,
             checks={"store": unfenced(store), "book": the_book.ping},
             sandbox_base_url=own_url if settings.sandbox else None,
@@ -147,8 +146,8 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
 @asynccontextmanager
 async def administration(settings: Settings) -> AsyncIterator[tuple[Administration, Catalog]]:
     """What it takes to change campaigns."""
-    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
-        store = RedisStore(client)
+    async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
+        store = RedisStore(servers)
         catalog = Catalog(store, StoreClock())
         yield Administration(store, catalog, the_book), catalog
 
@@ -168,8 +167,8 @@ async def reconciler(settings: Settings) -> AsyncIterator[tuple[Reconciler, Cata
 @asynccontextmanager
 async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore, Book]]:
     """For a command that looks at both."""
-    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
-        yield RedisStore(client), the_book
+    async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
+        yield RedisStore(servers), the_book
 
 
 @asynccontextmanager
@@ -181,8 +180,8 @@ async def worker(settings: Settings) -> AsyncIterator[Worker]:
         if settings.amqp_url is not None:
             source = RabbitSource(Broker(settings.amqp_url))
         else:
-            client = await stack.enter_async_context(redis_client(settings))
-            source = OutboxSource(Outbox(client, consumer_name()), StoreDeadLetters(client))
+            servers = await stack.enter_async_context(redis_servers(settings))
+            source = OutboxSource(Outbox(servers, consumer_name()), StoreDeadLetters(servers))
         yield Worker(source, the_book)
 
 
@@ -219,14 +218,14 @@ async def notifier(settings: Settings) -> AsyncIterator[Notifier]:
 
 @asynccontextmanager
 async def relay(settings: Settings) -> AsyncIterator[Relay]:
-    async with redis_client(settings) as client:
-        yield Relay(Outbox(client, consumer_name()), Broker(_needed(settings, "amqp_url")))
+    async with redis_servers(settings) as servers:
+        yield Relay(Outbox(servers, consumer_name()), Broker(_needed(settings, "amqp_url")))
 
 
 @asynccontextmanager
 async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
-    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
-        store, clock = RedisStore(client), StoreClock()
+    async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
+        store, clock = RedisStore(servers), StoreClock()
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
@@ -243,5 +242,5 @@ async def dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
         finally:
             await broker.close()
     else:
-        async with redis_client(settings) as client:
-            yield StoreDeadLetters(client)
+        async with redis_servers(settings) as servers:
+            yield StoreDeadLetters(servers)
