@@ -58,6 +58,10 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
+def _store(servers: Servers, settings: Settings) -> RedisStore:
+    return RedisStore(servers, replicas=settings.redis_replicas)
+
+
 @asynccontextmanager
 async def redis_servers(settings: Settings) -> AsyncIterator[Servers]:
     async with connected(_needed(settings, "redis_url")) as servers:
@@ -120,7 +124,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
     if pay_url is None and settings.sandbox:
         pay_url = f"{settings.public_url or own_url}/sandbox/payments/{{payment_id}}"
     async with redis_servers(settings) as servers, book(settings) as the_book:
-        store = RedisStore(servers)
+        store = _store(servers, settings)
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         yield Parts(
@@ -147,7 +151,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
 async def administration(settings: Settings) -> AsyncIterator[tuple[Administration, Catalog]]:
     """What it takes to change campaigns."""
     async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
-        store = RedisStore(servers)
+        store = _store(servers, settings)
         catalog = Catalog(store, StoreClock())
         yield Administration(store, catalog, the_book), catalog
 
@@ -168,7 +172,7 @@ async def reconciler(settings: Settings) -> AsyncIterator[tuple[Reconciler, Cata
 async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore, Book]]:
     """For a command that looks at both."""
     async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
-        yield RedisStore(servers), the_book
+        yield _store(servers, settings), the_book
 
 
 @asynccontextmanager
@@ -225,7 +229,7 @@ async def relay(settings: Settings) -> AsyncIterator[Relay]:
 @asynccontextmanager
 async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
     async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
-        store, clock = RedisStore(servers), StoreClock()
+        store, clock = _store(servers, settings), StoreClock()
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
