@@ -34,6 +34,7 @@ from settlement.book import Book
 from settlement.book_witness import BookWitness
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
 from settlement.notifier import Notifier, Recipient
+from settlement.patrol import DIFFERENCES_MAX, SETTLE_SECONDS_MAX, Patrol
 from settlement.provider import HttpRefunds
 from settlement.rabbit import Broker, RabbitDeadLetters, RabbitSource
 from settlement.recipients import LogRecipient, WebhookRecipient
@@ -228,12 +229,19 @@ async def relay(settings: Settings) -> AsyncIterator[Relay]:
 
 @asynccontextmanager
 async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
-    async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
+    async with redis_servers(settings) as servers, book(settings, connections_max=2) as the_book:
         store, clock = _store(servers, settings), StoreClock()
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
-        yield Sweeper(store, catalog, desk, waitlist, orders, BookWitness(store, the_book))
+        witness = BookWitness(store, the_book)
+        patrol = Patrol(
+            Reconciler(
+                store, the_book, settle_seconds_max=SETTLE_SECONDS_MAX, differences_max=DIFFERENCES_MAX
+            ),
+            catalog.all,
+        )
+        yield Sweeper(store, catalog, desk, waitlist, orders, witness, patrol)
 
 
 @asynccontextmanager
