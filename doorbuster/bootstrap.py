@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
-from redis.asyncio import Redis
 
 from doorbuster.settings import PREFIX, Settings, SettingsError
-from gateway.app import Parts
-from gateway.auth import Authenticator
-from gateway.jwks import KeySet
-from gateway.provider import HostedCheckout
-from gateway.webhook import WebhookVerifier
 from reservation.administration import Administration
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
@@ -25,7 +21,8 @@ from reservation.durability import durability
 from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.outcomes import StoreUnavailable
-from reservation.redis_store import RedisStore, connect_redis
+from reservation.redis_store import RedisStore
+from reservation.servers import Servers, all_clients, connected
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 from settlement.audit import Auditor
@@ -33,6 +30,7 @@ from settlement.book import Book
 from settlement.book_witness import BookWitness
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
 from settlement.notifier import Notifier, Recipient
+from settlement.patrol import DIFFERENCES_MAX, SETTLE_SECONDS_MAX, Patrol
 from settlement.provider import HttpRefunds
 from settlement.rabbit import Broker, RabbitDeadLetters, RabbitSource
 from settlement.recipients import LogRecipient, WebhookRecipient
@@ -42,6 +40,9 @@ from settlement.relay import Relay
 from settlement.source import OutboxSource, Source
 from settlement.sweeper import Sweeper
 from settlement.worker import Worker
+
+if TYPE_CHECKING:
+    from gateway.app import Parts
 
 _log = structlog.get_logger(__name__)
 
@@ -57,24 +58,26 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
+def _store(servers: Servers, settings: Settings) -> RedisStore:
+    return RedisStore(servers, replicas=settings.redis_replicas)
+
+
 @asynccontextmanager
-async def redis_client(settings: Settings) -> AsyncIterator[Redis]:
-    client = connect_redis(_needed(settings, "redis_url"))
-    try:
-        yield client
-    finally:
-        await client.aclose()
+async def redis_servers(settings: Settings) -> AsyncIterator[Servers]:
+    async with connected(_needed(settings, "redis_url")) as servers:
+        yield servers
 
 
 async def check_store(settings: Settings) -> None:
     """Raises SettingsError if the store would lose reservations by itself. One that is away is used when
     it comes back, unchecked."""
-    async with redis_client(settings) as client:
+    async with redis_servers(settings) as servers:
         try:
-            found = await durability(client)
+            all_found = await asyncio.gather(*map(durability, await all_clients(servers)))
         except StoreUnavailable as fault:
             _log.warning("durability_not_checked", error=str(fault))
             return
+    found = max(all_found, key=lambda one: one.defect)
     if not found.defect:
         _log.info("durability", lost_with_its_machine=found.loses)
     elif settings.allow_unsafe_redis:
@@ -107,6 +110,13 @@ def unfenced(store: RedisStore) -> Callable[[], Awaitable[None]]:
 @asynccontextmanager
 async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts]:
     """What a gateway process needs. `own_url` is where it reaches itself."""
+    # Here, so that nobody else waits for them: with HTTP it takes twice as long until a command begins.
+    from gateway.app import Parts
+    from gateway.auth import Authenticator
+    from gateway.jwks import KeySet
+    from gateway.provider import HostedCheckout
+    from gateway.webhook import WebhookVerifier
+
     if settings.jwks is None:
         settings.need("jwt_secret")
     clock = StoreClock()
@@ -120,8 +130,8 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
     pay_url = settings.pay_url
     if pay_url is None and settings.sandbox:
         pay_url = f"{settings.public_url or own_url}/sandbox/payments/{{payment_id}}"
-    async with redis_client(settings) as client, book(settings) as the_book:
-        store = RedisStore(client)
+    async with redis_servers(settings) as servers, book(settings) as the_book:
+        store = _store(servers, settings)
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         yield Parts(
@@ -129,7 +139,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             catalog=catalog,
             clock=clock,
             desk=desk,
-            watch=Watch(client, store),
+            watch=Watch(servers, store),
             waitlist=Waitlist(store, catalog, clock, desk),
             orders=OrderDesk(store, catalog, desk),
             administration=Administration(store, catalog, the_book),
@@ -137,7 +147,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             provider=HostedCheckout(pay_url),
             verifier=verifier,
             audit=Auditor(store, the_book).audit,
-            backlog=Outbox(client, consumer_name()).backlog,
+            backlog=Outbox(servers, consumer_name()).backlog,
             outbox_events_max=settings.outbox_events_max,
             checks={"store": unfenced(store), "book": the_book.ping},
             sandbox_base_url=own_url if settings.sandbox else None,
@@ -147,8 +157,8 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
 @asynccontextmanager
 async def administration(settings: Settings) -> AsyncIterator[tuple[Administration, Catalog]]:
     """What it takes to change campaigns."""
-    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
-        store = RedisStore(client)
+    async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
+        store = _store(servers, settings)
         catalog = Catalog(store, StoreClock())
         yield Administration(store, catalog, the_book), catalog
 
@@ -168,8 +178,8 @@ async def reconciler(settings: Settings) -> AsyncIterator[tuple[Reconciler, Cata
 @asynccontextmanager
 async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore, Book]]:
     """For a command that looks at both."""
-    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
-        yield RedisStore(client), the_book
+    async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
+        yield _store(servers, settings), the_book
 
 
 @asynccontextmanager
@@ -181,8 +191,8 @@ async def worker(settings: Settings) -> AsyncIterator[Worker]:
         if settings.amqp_url is not None:
             source = RabbitSource(Broker(settings.amqp_url))
         else:
-            client = await stack.enter_async_context(redis_client(settings))
-            source = OutboxSource(Outbox(client, consumer_name()), StoreDeadLetters(client))
+            servers = await stack.enter_async_context(redis_servers(settings))
+            source = OutboxSource(Outbox(servers, consumer_name()), StoreDeadLetters(servers))
         yield Worker(source, the_book)
 
 
@@ -219,18 +229,25 @@ async def notifier(settings: Settings) -> AsyncIterator[Notifier]:
 
 @asynccontextmanager
 async def relay(settings: Settings) -> AsyncIterator[Relay]:
-    async with redis_client(settings) as client:
-        yield Relay(Outbox(client, consumer_name()), Broker(_needed(settings, "amqp_url")))
+    async with redis_servers(settings) as servers:
+        yield Relay(Outbox(servers, consumer_name()), Broker(_needed(settings, "amqp_url")))
 
 
 @asynccontextmanager
 async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
-    async with redis_client(settings) as client, book(settings, connections_max=1) as the_book:
-        store, clock = RedisStore(client), StoreClock()
+    async with redis_servers(settings) as servers, book(settings, connections_max=2) as the_book:
+        store, clock = _store(servers, settings), StoreClock()
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
-        yield Sweeper(store, catalog, desk, waitlist, orders, BookWitness(store, the_book))
+        witness = BookWitness(store, the_book)
+        patrol = Patrol(
+            Reconciler(
+                store, the_book, settle_seconds_max=SETTLE_SECONDS_MAX, differences_max=DIFFERENCES_MAX
+            ),
+            catalog.all,
+        )
+        yield Sweeper(store, catalog, desk, waitlist, orders, witness, patrol)
 
 
 @asynccontextmanager
@@ -243,5 +260,5 @@ async def dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
         finally:
             await broker.close()
     else:
-        async with redis_client(settings) as client:
-            yield StoreDeadLetters(client)
+        async with redis_servers(settings) as servers:
+            yield StoreDeadLetters(servers)

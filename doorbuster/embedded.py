@@ -19,7 +19,10 @@ import psycopg
 from redis.exceptions import RedisError
 
 from doorbuster.supervisor import Program
-from reservation.redis_store import connect_redis
+from reservation.outcomes import Fault
+from reservation.redis_store import RedisStore
+from reservation.servers import connected
+from settlement.dsn import complete
 
 REDIS_VERSION_MIN = (6, 2)
 START_SECONDS_MAX = 60.0
@@ -127,13 +130,11 @@ async def wait_for_redis(url: str, stop: asyncio.Event) -> None:
     """Until it answers, or `stop`. Raises EmbeddedError."""
 
     async def failure() -> Exception | None:
-        client = connect_redis(url)
         try:
-            await client.ping()
-        except (RedisError, OSError) as error:
+            async with connected(url) as servers:
+                await RedisStore(servers).now_ms()
+        except (Fault, RedisError, OSError) as error:
             return error
-        finally:
-            await client.aclose()
         return None
 
     await _wait("Redis", failure, stop)
@@ -144,7 +145,7 @@ async def wait_for_postgres(dsn: str, stop: asyncio.Event) -> None:
 
     async def failure() -> Exception | None:
         try:
-            async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=2):
+            async with await psycopg.AsyncConnection.connect(complete(dsn), connect_timeout=2):
                 return None
         except psycopg.Error as error:
             return error

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reservation.redis_url import parse_redis_url
+
 PREFIX = "DOORBUSTER_"
 SECRET_CHARS_MIN = 8
 
@@ -19,14 +21,27 @@ class SettingsError(Exception):
     """A setting is missing or malformed. The message is one line that names it."""
 
 
-def _url(*schemes: str) -> AfterValidator:
-    def check(url: str) -> str:
-        if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-        _ = urlsplit(url).port  # raises ValueError, with the reason
-        return url
+def _checked(url: str, *schemes: str) -> str:
+    if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    _ = urlsplit(url).port  # raises ValueError, with the reason
+    return url
 
-    return AfterValidator(check)
+
+def _url(*schemes: str) -> AfterValidator:
+    return AfterValidator(lambda url: _checked(url, *schemes))
+
+
+def _amqp_urls(urls: str) -> str:
+    parts = [part.strip() for part in urls.split(",")]
+    for part in parts:
+        _checked(part, "amqp", "amqps")
+    return ",".join(parts)
+
+
+def _redis_url(url: str) -> str:
+    parse_redis_url(url)  # raises ValueError, with the reason
+    return url
 
 
 def _dsn(dsn: str) -> str:
@@ -80,9 +95,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
-    redis_url: Annotated[str, _url("redis", "rediss", "unix")] | None = None
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = None
     postgres_dsn: Annotated[str, AfterValidator(_dsn)] | None = None
-    amqp_url: Annotated[str, _url("amqp", "amqps")] | None = None
+    amqp_url: Annotated[str, AfterValidator(_amqp_urls)] | None = None
+    """Nodes of one broker, separated by commas."""
     jwt_secret: Annotated[str, AfterValidator(_secret)] | None = None
     jwks: Annotated[str, AfterValidator(_key_set)] | None = None
     service_key: Annotated[str, AfterValidator(_service_key)] | None = None
@@ -98,6 +114,8 @@ class Settings(BaseSettings):
     """Where the merchant's systems take notifications."""
     notify_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
 
+    redis_replicas: Annotated[int, Field(ge=0, le=10)] = 0
+    """Replicas that must have a change before it is acknowledged."""
     allow_unsafe_redis: bool = False
     """Whether a Redis that evicts, or does not persist, is used all the same."""
 

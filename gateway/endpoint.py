@@ -16,6 +16,7 @@ from gateway.admission import Admission, overloaded
 from gateway.metrics import REQUESTS
 from gateway.problems import Problem
 from gateway.watcher import Watcher
+from reservation.attempt import Attempt, Unanswered, begin
 from reservation.outcomes import Contended, Fault, Refusal
 from reservation.validation import FieldError, Invalid, parse
 
@@ -38,8 +39,9 @@ def endpoint(admission: Admission, route: str, method: str, handler: Handler) ->
         started = time.perf_counter()
         full = admission.full
         admission.requests += 1
+        attempt = begin()
         try:
-            response = await _answer(full, handler, request)
+            response = await _answer(full, handler, request, attempt)
         finally:
             admission.requests -= 1
         if admission.draining:
@@ -55,7 +57,7 @@ def endpoint(admission: Admission, route: str, method: str, handler: Handler) ->
     return handle
 
 
-async def _answer(full: bool, handler: Handler, request: web.Request) -> web.StreamResponse:
+async def _answer(full: bool, handler: Handler, request: web.Request, attempt: Attempt) -> web.StreamResponse:
     try:
         if full:
             raise overloaded()
@@ -67,15 +69,17 @@ async def _answer(full: bool, handler: Handler, request: web.Request) -> web.Str
     except Contended:
         return Problem("overloaded", "Too many changes to the same thing at once. Try again.").response()
     except Fault as fault:
-        _log.warning("unavailable", path=request.path, error=f"{type(fault).__name__}: {fault}")
-        return store_unavailable().response()
+        error = f"{type(fault).__name__}: {fault}"
+        _log.warning("unavailable", path=request.path, error=error, outcome=attempt.outcome)
+        return store_unavailable(attempt.outcome).response()
     except Exception:
         _log.exception("internal_error", method=request.method, path=request.path)
         return Problem("internal_error", "This is a defect; it has been logged.").response()
 
 
-def store_unavailable() -> Problem:
-    return Problem("store_unavailable", "The service cannot reach its data. With the same key, try again.")
+def store_unavailable(outcome: Unanswered) -> Problem:
+    text = "The service cannot reach its data. With the same key, try again."
+    return Problem("store_unavailable", text, outcome=outcome)
 
 
 async def read_body(request: web.Request, bytes_max: int = REQUEST_BYTES_MAX) -> bytes:

@@ -25,12 +25,13 @@ from gateway.granted import Granted
 from gateway.metrics import Tally
 from gateway.problems import Problem
 from gateway.reservations import ReserveBody, is_idempotency_key
+from reservation.attempt import Unanswered
 from reservation.campaign import Campaign
 from reservation.catalog import Catalog
 from reservation.desk import Desk, refusal_of
 from reservation.ids import digest_of
 from reservation.kernel import Store, Terms
-from reservation.outcomes import Fault, Outcome, Refusal
+from reservation.outcomes import Fault, Outcome, Refusal, StoreUnavailable
 from reservation.validation import Invalid, parse
 
 ROUTE = "/v1/campaigns/{campaign}/reservations"
@@ -165,8 +166,9 @@ class _Asked:
         if not isinstance(error, Fault):
             self._hand_back()  # a defect of ours, which the ordinary lane knows how to say
             return
-        # Not once more: whether it was made is not known.
-        self._refuse(Outcome.STORE_UNAVAILABLE, _STORE_UNAVAILABLE)
+        # Not once more: it would wait for a store that is away, or it may have been made.
+        sent = isinstance(error, StoreUnavailable) and error.sent
+        self._refuse(Outcome.STORE_UNAVAILABLE, _MAYBE_MADE if sent else _NOT_MADE)
 
     def _hand_back(self) -> None:
         self._lane.admission.requests -= 1
@@ -220,5 +222,6 @@ _REFUSALS = frozenset(
     }
 )
 """Those that say all there is to say. After the others, there is more to look at."""
-_STORE_UNAVAILABLE = _response_of(store_unavailable())
+_NOT_MADE = _response_of(store_unavailable(Unanswered.NOT_MADE))
+_MAYBE_MADE = _response_of(store_unavailable(Unanswered.UNKNOWN))
 _OVERLOADED = _response_of(overloaded())

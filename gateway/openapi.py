@@ -16,6 +16,7 @@ from gateway.quotes import QuoteBody
 from gateway.rankings import TOP
 from gateway.reservations import PAGE, PAGE_MAX, AmendBody, ReserveBody
 from gateway.sandbox import RefundBody, SandboxBody
+from reservation.attempt import Unanswered
 from reservation.campaign import Phase
 from reservation.ids import Stage
 from reservation.kinds import KINDS
@@ -206,9 +207,13 @@ def _answers() -> dict[str, Schema]:
                 "retry_after_s": _COUNT,
                 "opens_at": _INSTANT,
                 "reason": {**_TEXT, "description": "Why, where the code leaves several ways open."},
+                "outcome": {
+                    **_enum(Unanswered),
+                    "description": "Of store_unavailable: whether the request has surely done nothing.",
+                },
                 "errors": _array(_object({"path": _TEXT, "message": _TEXT})),
             },
-            optional=("retry_after_s", "opens_at", "reason", "errors"),
+            optional=("retry_after_s", "opens_at", "reason", "outcome", "errors"),
         ),
     }
 

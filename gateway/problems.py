@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from reservation.attempt import Unanswered
 from reservation.campaign import rfc3339
 from reservation.outcomes import Refusal
 from reservation.validation import FieldError
@@ -58,6 +59,7 @@ class Problem(Exception):
         opens_at_ms: int | None = None,
         retry_after_s: int | None = None,
         reason: str | None = None,
+        outcome: Unanswered | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -68,6 +70,7 @@ class Problem(Exception):
         self.opens_at_ms = opens_at_ms
         self.retry_after_s = _RETRY_AFTER_S.get(code) if retry_after_s is None else retry_after_s
         self.reason = reason
+        self.outcome = outcome
         self.headers = dict(headers or {})
 
     @classmethod
@@ -96,6 +99,8 @@ class Problem(Exception):
             body["opens_at"] = rfc3339(self.opens_at_ms)
         if self.reason is not None:
             body["reason"] = self.reason
+        if self.outcome is not None:
+            body["outcome"] = self.outcome
         if self.errors:
             body["errors"] = [{"path": e.path, "message": e.message} for e in self.errors]
         if self.status == 401:

@@ -15,10 +15,10 @@ Where nobody is left who has seen anything, the book is asked (settlement/book_w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import structlog
+from redis.exceptions import AskError
 
 from reservation.keys import ALL_SHARDS, ShardKeys
 from reservation.pipe import Ask
@@ -62,22 +62,29 @@ class Fence:
         """The store has acknowledged this entry. Called in the order in which it did."""
         self._seen[shard.prefix] = entry_id
 
-    async def enter(self, ask: Ask, shards: Sequence[ShardKeys] = ALL_SHARDS) -> None:
+    async def enter(self, ask: Ask) -> None:
         """Find out which run this connection leads to, and fence the store if that has lost something."""
         (server,) = await ask([["INFO", "server"]])
-        run_id = _run_id(server)
-        source = script("enter").source
-        entered = await ask([["EVAL", source, 3, *shard.for_enter, run_id, PROVING_MS] for shard in shards])
-        doubts = []
-        for shard, reply in zip(shards, entered, strict=True):
+        if isinstance(server, Exception):
+            raise server
+        run_id, source = _run_id(server), script("enter").source
+        entered = await ask(
+            [["EVAL", source, 3, *shard.for_enter, run_id, PROVING_MS] for shard in ALL_SHARDS]
+        )
+        here: list[ShardKeys] = []
+        doubts: list[str] = []
+        for shard, reply in zip(ALL_SHARDS, entered, strict=True):
+            if isinstance(reply, AskError):  # MOVED too
+                continue  # a shard that another server keeps
+            if isinstance(reply, Exception):
+                raise reply
+            here.append(shard)
             run = read_run(*reply)
-            doubt = self._doubt(shard, run)
-            if doubt:
-                doubts.append(doubt)
+            doubts += filter(None, [self._doubt(shard, run)])
             self._known[shard.prefix] = run
         if doubts:
-            _log.error("store_fenced", reason=doubts[0], shards=len(doubts), run_id=run_id)
-            await ask(fence_commands(doubts[0], shards))
+            _log.error("store_fenced", reason=doubts[0], shards=len(here), run_id=run_id)
+            await ask([fence_command(shard, doubts[0]) for shard in here])
 
     def _doubt(self, shard: ShardKeys, run: Run) -> str:
         """Why this run cannot be what it should be; nothing, if it can."""
@@ -92,9 +99,9 @@ class Fence:
         return ""
 
 
-def fence_commands(reason: str, shards: Sequence[ShardKeys] = ALL_SHARDS) -> list[list[str]]:
-    """What makes the shards refuse whatever they are asked."""
-    return [["SET", shard.fence, reason] for shard in shards]
+def fence_command(shard: ShardKeys, reason: str) -> list[str]:
+    """What makes a shard refuse whatever it is asked."""
+    return ["SET", shard.fence, reason]
 
 
 def _entry(entry_id: bytes) -> tuple[int, int]:

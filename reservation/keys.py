@@ -21,6 +21,7 @@ class ShardKeys:
     """The keys that the campaigns of a shard share."""
 
     prefix: str
+    number: int
 
     @cached_property
     def deadlines(self) -> str:
@@ -248,7 +249,7 @@ def shard_of(campaign: str) -> int:
 
 @lru_cache(maxsize=SHARDS)
 def shard_keys(shard: int) -> ShardKeys:
-    return ShardKeys(f"doorbuster:{{{shard}}}")
+    return ShardKeys(f"doorbuster:{{{shard}}}", shard)
 
 
 @lru_cache(maxsize=16_384)

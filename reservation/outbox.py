@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 import ormsgpack
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from reservation.envelope import Envelope, events_in
 from reservation.fence import Fence
 from reservation.keys import ALL_SHARDS, ShardKeys
-from reservation.outcomes import StoreUnavailable
-from reservation.pipe import Pipe, unable
+from reservation.pipes import Pipes, together
 from reservation.record import MadeOn, Record
 from reservation.scripts import script
+from reservation.servers import Servers
 
 GROUP = "settlement"
 READ_ENTRIES_MAX = 64
@@ -32,6 +32,8 @@ READ_SECONDS_MIN = 0.05
 however many events they are for: when a sale opens, this halves what settling takes from the gateways'
 machine. What comes after a quiet while is read at once."""
 BLOCK_MS = 1_000
+LOOK_SECONDS = 0.1
+"""From one look at the nodes of a cluster to the next, while there is nothing."""
 IDLE_MS_MIN = 5_000
 """An entry that its reader has not finished in this time may be taken over by another."""
 
@@ -105,42 +107,39 @@ def _replayed(packed: bytes) -> Envelope:
 class Outbox:
     """Reads the outbox as one consumer. Every method may raise StoreUnavailable."""
 
-    def __init__(self, client: Redis, consumer: str) -> None:
-        self._client = client
+    def __init__(self, servers: Servers, consumer: str) -> None:
         self._fence = Fence()
-        self._pipe = Pipe(client, self._fence.enter)
+        self._pipes = Pipes(servers, self._fence.enter)
         self._consumer = consumer
-        self._streams = [shard.outbox for shard in ALL_SHARDS]
+        self._by_stream = {shard.outbox: shard for shard in ALL_SHARDS}
         self._take_over_at = 0.0
         self._read_at = 0.0
         """Not before."""
 
     async def open(self) -> None:
         """Make sure that the consumer group is there."""
-        for stream in self._streams:
+        for shard in ALL_SHARDS:
             try:
-                await self._client.xgroup_create(stream, GROUP, id="0", mkstream=True)
-            except (RedisError, OSError) as error:
+                await self._ask(shard, "XGROUP", "CREATE", shard.outbox, GROUP, "0", "MKSTREAM")
+            except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
-                    raise _fault(error) from error
+                    raise
 
     async def close(self) -> None:
         """Leave the group. What this reader had not finished stays for the others."""
-        for stream in self._streams:
+        for shard in ALL_SHARDS:
             try:
-                pending = await self._client.xpending_range(
-                    stream, GROUP, "-", "+", 1, consumername=self._consumer
-                )
+                pending = await self._ask(shard, "XPENDING", shard.outbox, GROUP, "-", "+", 1, self._consumer)
                 if not pending:
-                    await self._client.xgroup_delconsumer(stream, GROUP, self._consumer)
-            except (RedisError, OSError) as error:
+                    await self._ask(shard, "XGROUP", "DELCONSUMER", shard.outbox, GROUP, self._consumer)
+            except ResponseError as error:
                 if "NOGROUP" not in str(error):  # told to stop before it had begun
-                    raise _fault(error) from error
+                    raise
 
     async def next(self) -> list[Entry]:
         """What a dead reader left, else what nobody has read yet; waits up to BLOCK_MS for it."""
         # Where the store went and came back, it is entered anew: what was read may be more than it now has.
-        await self._pipe.call("PING")
+        await together(pipe.call("PING") for pipe in self._pipes.all)
         now = time.monotonic()
         if now >= self._take_over_at:
             self._take_over_at = now + IDLE_MS_MIN / 1000
@@ -154,72 +153,94 @@ class Outbox:
         """What nobody has read yet: waits up to BLOCK_MS for the first."""
         await asyncio.sleep(max(0.0, self._read_at - time.monotonic()))
         try:
-            found = await self._client.xreadgroup(
-                GROUP,
-                self._consumer,
-                dict.fromkeys(self._streams, ">"),
-                count=READ_ENTRIES_MAX,
-                block=BLOCK_MS,
-            )
-        except (RedisError, OSError) as error:
-            if isinstance(error, ResponseError) and "NOGROUP" in str(error):
-                await self.open()  # the store was emptied under us
-                return []
-            raise _fault(error) from error
-        streams = found.items() if isinstance(found, dict) else found
-        read = [
-            Entry(_text(stream), entry_id, open_entry(fields))
-            for stream, entries in streams
-            for entry_id, fields in _flat(entries)
-        ]
+            read = await (self._read_one() if self._pipes.one is not None else self._read_several())
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            await self.open()  # the store was emptied under us
+            return []
         for entry in read:
-            self._fence.saw(self._shard(entry.stream), entry.entry_id)
+            self._fence.saw(self._by_stream[entry.stream], entry.entry_id)
         self._read_at = time.monotonic() + (READ_SECONDS_MIN if len(read) < READ_ENTRIES_MAX else 0.0)
         return read
 
+    async def _read_one(self) -> list[Entry]:
+        """From the one server, which says when there is something."""
+        streams: dict[Any, Any] = dict.fromkeys(self._by_stream, ">")
+
+        async def read(client: Redis) -> Any:
+            return await client.xreadgroup(
+                GROUP, self._consumer, streams, count=READ_ENTRIES_MAX, block=BLOCK_MS
+            )
+
+        found = await self._pipes.apart(ALL_SHARDS[0], read)
+        return [
+            Entry(_text(stream), entry_id, open_entry(fields))
+            for stream, entries in (found.items() if isinstance(found, dict) else found)
+            for entry_id, fields in _flat(entries)
+        ]
+
+    async def _read_several(self) -> list[Entry]:
+        """From the nodes of a cluster, none of which waits for more than one shard: look now and then."""
+        until = time.monotonic() + BLOCK_MS / 1000
+        group = ("GROUP", GROUP, self._consumer, "COUNT", READ_ENTRIES_MAX)
+        while True:
+            found = await self._pipes.each(lambda shard: ("XREADGROUP", *group, "STREAMS", shard.outbox, ">"))
+            read = [
+                Entry(shard.outbox, entry_id, open_entry(fields))
+                for shard, streams in zip(ALL_SHARDS, found, strict=True)
+                for _, entries in (streams.items() if isinstance(streams, dict) else streams or ())
+                for entry_id, fields in _with_fields(entries)
+            ]
+            if read or time.monotonic() >= until:
+                return read
+            await asyncio.sleep(LOOK_SECONDS)
+
     async def take_over(self) -> list[Entry]:
         """What another reader began and did not finish: it died, or is very slow."""
-        taken: list[Entry] = []
-        try:
-            for stream in self._streams:
-                _, entries, *_ = await self._client.xautoclaim(
-                    stream, GROUP, self._consumer, IDLE_MS_MIN, count=READ_ENTRIES_MAX
-                )
-                taken += [
-                    Entry(stream, entry_id, open_entry(fields)) for entry_id, fields in entries if fields
-                ]
-        except (RedisError, OSError) as error:
-            raise _fault(error) from error
-        return taken
+        found = await self._pipes.each(
+            lambda shard: (
+                *("XAUTOCLAIM", shard.outbox, GROUP, self._consumer, IDLE_MS_MIN, "0-0"),
+                *("COUNT", READ_ENTRIES_MAX),
+            )
+        )
+        return [
+            Entry(shard.outbox, entry_id, open_entry(fields))
+            for shard, (_, entries, *_) in zip(ALL_SHARDS, found, strict=True)
+            for entry_id, fields in _with_fields(entries)
+        ]
 
     async def done(self, entries: Sequence[Entry]) -> None:
         """The entries are safe elsewhere: forget them. Twice is harmless."""
         by_shard: dict[ShardKeys, list[Any]] = {}
         for entry in entries:
-            by_shard.setdefault(self._shard(entry.stream), [GROUP]).extend(
-                (entry.entry_id, events_in(entry.envelope))
-            )
+            shard = self._by_stream[entry.stream]
+            by_shard.setdefault(shard, [GROUP]).extend((entry.entry_id, events_in(entry.envelope)))
         forget = script("forget")
-        await asyncio.gather(
-            *(self._pipe.run(forget, shard.for_forget, args) for shard, args in by_shard.items())
+        await together(
+            self._pipes.of(shard).run(forget, shard.for_forget, args) for shard, args in by_shard.items()
         )
-
-    def _shard(self, stream: str) -> ShardKeys:
-        return ALL_SHARDS[self._streams.index(stream)]
 
     async def backlog(self, now_ms: int) -> Backlog:
         """How many events wait, and how old the oldest is, in ms."""
-        try:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for shard in ALL_SHARDS:
-                    pipeline.get(shard.unsettled)
-                    pipeline.xrange(shard.outbox, count=1)
-                found = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise _fault(error) from error
-        firsts = [int(entries[0][0].split(b"-")[0]) for entries in found[1::2] if entries]
-        events = max(0, sum(int(count or 0) for count in found[::2]))
+        counts, entries = await asyncio.gather(
+            self._pipes.each(lambda shard: ("GET", shard.unsettled)),
+            self._pipes.each(lambda shard: ("XRANGE", shard.outbox, "-", "+", "COUNT", 1)),
+        )
+        firsts = [int(some[0][0].split(b"-")[0]) for some in entries if some]
+        events = max(0, sum(int(count or 0) for count in counts))
         return Backlog(events, max(0, now_ms - min(firsts)) if firsts else 0)
+
+    def _ask(self, shard: ShardKeys, *command: Any) -> Awaitable[Any]:
+        return self._pipes.of(shard).call(*command)
+
+
+def _with_fields(entries: Iterable[Any]) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Entries as the server writes them; without those that were deleted meanwhile."""
+    for entry in entries:
+        if entry is not None and entry[1]:
+            names_and_values = iter(entry[1])
+            yield entry[0], dict(zip(names_and_values, names_and_values, strict=True))
 
 
 def _text(name: Any) -> str:
@@ -231,7 +252,3 @@ def _flat(entries: Any) -> Any:
     if entries and isinstance(entries[0], list) and isinstance(entries[0][0], (list, tuple)):
         return [entry for part in entries for entry in part]
     return entries
-
-
-def _fault(error: Exception) -> Exception:
-    return StoreUnavailable(str(error)) if unable(error) else error

@@ -103,7 +103,14 @@ class Fault(Exception):
 
 
 class StoreUnavailable(Fault):
-    """The store is away, or does not have what it must have. Try again later."""
+    """The store is away, or does not have what it must have. Try again later.
+
+    `sent`: a command was on its way, and may have been carried out.
+    """
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class Contended(Fault):

@@ -6,11 +6,15 @@ a fault of all that were in the batch; an error of one command is its own.
 
 redis-py connects, with all that goes with it: TLS, password, database. What is written and read then
 is ours: it takes one callback of the event loop each way, however busy the loop is.
+
+A server that cannot be connected to is known to be away for a moment: who asks for something then is
+refused at once, while one attempt is made for all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -19,20 +23,23 @@ from typing import Any, Protocol
 import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
+    ClusterDownError,
     ConnectionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 
 from reservation.outcomes import StoreUnavailable
 from reservation.scripts import Script
 
 Ask = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
-"""Sends commands on one connection and gives their replies. An error is raised."""
+"""Sends commands on one connection and gives their replies. What a server answers in error is one too."""
 Enter = Callable[[Ask], Awaitable[None]]
 """What is said on a new connection before anything else. What it raises, the connection is given up for."""
 
@@ -40,11 +47,29 @@ BATCH_COMMANDS_MAX = 256
 REPLY_SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.005
 """How exactly the store's time is told from our own."""
+REPLICAS_MS_MAX = 500
+"""For how long a write waits for the replicas that must have it."""
+AWAY_SECONDS = 0.1, 0.25
+"""For how long, at random, a server that could not be connected to is not tried again."""
+CONNECT_PATIENCE_SECONDS = 1.0
+"""Nobody waits longer for a connection. The attempt goes on, and who comes meanwhile is refused at once."""
 _FADING = 0.9
-_AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError, OSError)
-# The server is up and cannot serve: still loading, its disk full, its script budget spent,
-# its replicas gone. Anything else that it answers is a defect of ours.
-_UNABLE = ("LOADING", "MISCONF", "BUSY", "OOM", "READONLY", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN")
+_AWAY = (
+    ConnectionError,
+    TimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    AskError,  # MOVED too
+    TryAgainError,
+    ClusterDownError,
+    OSError,
+)
+# The server is up and cannot serve: still loading, its disk full, its script budget spent, its replicas gone,
+# its shard on its way to another. Anything else that it answers is a defect of ours.
+_NOT_BEGUN = ("LOADING", "MISCONF", "BUSY ", "READONLY", "MASTERDOWN", "NOREPLICAS")
+_NOT_HERE = ("CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN")
+_UNABLE = (*_NOT_BEGUN, *_NOT_HERE, "OOM")
 
 
 def unable(error: Exception) -> bool:
@@ -54,30 +79,48 @@ def unable(error: Exception) -> bool:
     return isinstance(error, (*_AWAY, RuntimeError))  # uvloop's, on a transport that was closed
 
 
-class Waiting(Protocol):
+class Waiting:
     """Who waits for a command's reply."""
+
+    hops = 0
+    """How often it was sent somewhere else, or once more, without having been carried out."""
+    writes = False
+    """Whether replicas must have what it does, where any must."""
+    home: Pipe | None = None
+    """Where it was asked for first, when it was sent somewhere else for once."""
 
     @property
     def asked(self) -> int:
         """How many wait for it."""
-        ...
+        return 1
 
     def command(self) -> Sequence[Any]:
         """The command; asked for at the last moment, so it may grow while others are on their way."""
-        ...
+        raise NotImplementedError
 
     def take(self, reply: Any) -> None:
         """The reply, or the exception that is one."""
+        raise NotImplementedError
+
+
+class Elsewhere(Protocol):
+    """Who knows the other servers, where there are others."""
+
+    def redirect(self, pipe: Pipe, waiting: Waiting, error: Exception) -> bool:
+        """Whether the error said that the command was not carried out here, and it was sent on."""
+        ...
+
+    def trouble(self) -> None:
+        """A server could not be reached, or went."""
         ...
 
 
-class _Call:
+class _Call(Waiting):
     """One command, and the future of its reply."""
-
-    asked = 1
 
     def __init__(self, command: Sequence[Any]) -> None:
         self._command = command
+        self.writes = command[0] in ("EVALSHA", "EVAL")
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def command(self) -> Sequence[Any]:
@@ -95,9 +138,19 @@ class _Call:
 class Pipe:
     """Sends commands in batches, one at a time."""
 
-    def __init__(self, client: Redis, enter: Enter | None = None) -> None:
-        self._client = client
+    def __init__(
+        self,
+        client: Redis,
+        enter: Enter | None = None,
+        elsewhere: Elsewhere | None = None,
+        *,
+        replicas: int = 0,
+    ) -> None:
+        self.client = client
+        self.replicas = replicas
+        """As many must have a write before it is answered."""
         self._enter = enter
+        self._elsewhere = elsewhere
         self._waiting: list[Waiting] = []
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -106,6 +159,12 @@ class Pipe:
         """Of late, and in how long. What is long past hardly counts."""
         self._waiting_since = 0.0
         """When the first of those that wait came."""
+        self.unanswered = 0
+        """New reservations that were asked for here."""
+        self.away: str | None = None
+        """Why there is no connection, as far as is known."""
+        self._again_at = 0.0
+        """No attempt to connect before."""
 
     def waited(self) -> float:
         """For how many seconds who waits longest has waited for the store."""
@@ -128,6 +187,11 @@ class Pipe:
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
+    def try_again(self) -> None:
+        """Connect, if there is no connection and it is time for an attempt."""
+        if self._wire is None and self._connecting is None and time.monotonic() >= self._again_at:
+            self._connecting = asyncio.create_task(self._connect())
+
     async def call(self, *command: Any) -> Any:
         """One command's reply, as the store writes it. Raises StoreUnavailable."""
         call = _Call(command)
@@ -146,27 +210,47 @@ class Pipe:
         self._answered = self._answered * _FADING + sum(waiting.asked for waiting in batch)
         self._seconds = self._seconds * _FADING + seconds
         for waiting, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, Exception) and unable(reply):
-                reply = StoreUnavailable(str(reply))
+            if isinstance(reply, Exception):
+                if self._elsewhere is not None and self._elsewhere.redirect(self, waiting, reply):
+                    continue
+                reply = self._fault(reply)
             waiting.take(reply)
         if self._waiting and not self._flush_is_due:
             self._flush()
 
-    def lost(self, batch: list[Waiting], error: BaseException) -> None:
-        """The connection went, and the replies with it. Called by the wire."""
-        self._wire, wire = None, self._wire
-        if wire is not None:
-            self._leaving = asyncio.ensure_future(self._leave(wire.connection))
+    def lost(self, wire: _Wire, batch: list[Waiting], error: BaseException) -> None:
+        """A connection went, and the replies with it. Called by the wire."""
+        if wire is self._wire:
+            self._part()
         for waiting in batch:
-            waiting.take(StoreUnavailable(f"{type(error).__name__}: {error}"))
+            waiting.take(StoreUnavailable(f"{type(error).__name__}: {error}", sent=True))
         if self._waiting and not self._flush_is_due:
             self._flush()
+
+    def _fault(self, error: Exception) -> Exception:
+        """What the server's error means to who asked."""
+        if not unable(error):
+            return error
+        said = str(error)
+        if said.startswith("READONLY"):
+            self._part()  # a replica, or a master no more: the next connection may be to the right one
+        # A script that runs out of memory may have begun to write.
+        return StoreUnavailable(said, sent=not said.startswith((*_NOT_BEGUN, *_NOT_HERE)))
+
+    def _part(self) -> None:
+        """Have done with this connection."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            self._leaving = asyncio.ensure_future(self._leave(wire.connection))
+        if self._elsewhere is not None:
+            self._elsewhere.trouble()
 
     def _flush(self) -> None:
         self._flush_is_due = False
         if self._wire is None:
-            if self._connecting is None:
-                self._connecting = asyncio.create_task(self._connect())
+            self.try_again()
+            if self.away is not None:
+                self._refuse(self.away)
         elif not self._wire.batch and self._waiting:
             batch = self._waiting[:BATCH_COMMANDS_MAX]
             del self._waiting[:BATCH_COMMANDS_MAX]
@@ -174,17 +258,28 @@ class Pipe:
             self._wire.send(batch)
 
     async def _connect(self) -> None:
+        patience = asyncio.get_running_loop().call_later(CONNECT_PATIENCE_SECONDS, self._lose_patience)
         try:
-            connection = await self._connection()
+            wire = _Wire(self, await self._connection())
         except Exception as error:
             self._connecting = None
-            self._refuse(StoreUnavailable(f"{type(error).__name__}: {error}"))
+            self._again_at = time.monotonic() + random.uniform(*AWAY_SECONDS)  # noqa: S311
+            self.away = f"{type(error).__name__}: {error}"
+            self._refuse(self.away)
+            if self._elsewhere is not None:
+                self._elsewhere.trouble()
         except asyncio.CancelledError:
-            self._refuse(StoreUnavailable("the process is about to end"))
+            self._refuse("the process is about to end")
             raise
         else:
-            self._connecting, self._wire = None, _Wire(self, connection)
+            self._connecting, self.away, self._wire = None, None, wire
             self._flush()
+        finally:
+            patience.cancel()
+
+    def _lose_patience(self) -> None:
+        self.away = self.away or f"no connection within {CONNECT_PATIENCE_SECONDS:g} s"
+        self._refuse(self.away)
 
     async def _connection(self) -> Any:
         """One that is ours for good. The client's pool knows of it, and closes it with the others."""
@@ -198,13 +293,13 @@ class Pipe:
 
     async def _entered(self) -> Any:
         """One of the pool's, on which we have said what is said first."""
-        connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = await self.client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         if self._enter is None:
             return connection
 
         async def ask(commands: Sequence[Sequence[Any]]) -> list[Any]:
             await connection.send_packed_command(connection.pack_commands(commands))
-            return [await connection.read_response() for _ in commands]
+            return [await _reply(connection) for _ in commands]
 
         try:
             await self._enter(ask)
@@ -217,12 +312,12 @@ class Pipe:
         with suppress(*_AWAY):
             await connection.disconnect()
         with suppress(KeyError):  # the whole pool was closed meanwhile
-            await self._client.connection_pool.release(connection)
+            await self.client.connection_pool.release(connection)
 
-    def _refuse(self, error: StoreUnavailable) -> None:
+    def _refuse(self, why: str) -> None:
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.take(error)
+            one.take(StoreUnavailable(why))
 
 
 class _Wire(asyncio.Protocol):
@@ -236,6 +331,7 @@ class _Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._next_look: asyncio.TimerHandle | None = None
         self._sent_at = self._looked_at = 0.0
+        self._expected = 0
         self.batch: list[Waiting] = []
         # There is no public way to what redis-py reads and writes with.
         self._transport: asyncio.Transport = connection._writer.transport
@@ -247,23 +343,30 @@ class _Wire(asyncio.Protocol):
         self._sent_at = self._looked_at = time.monotonic()
         self._next_look = self._loop.call_later(LOOK_SECONDS, self._look)
         commands = [hiredis.pack_command(tuple(waiting.command())) for waiting in batch]
+        self._expected = len(commands)
+        if self._pipe.replicas and any(waiting.writes for waiting in batch):
+            wait: tuple[Any, ...] = ("WAIT", self._pipe.replicas, REPLICAS_MS_MAX)
+            commands.append(hiredis.pack_command(wait))
+            self._expected += 1
         self._transport.write(b"".join(commands))
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             self._replies.append(reply)
-        if self.batch and len(self._replies) >= len(self.batch):
+        if self.batch and len(self._replies) >= self._expected:
             batch, self.batch = self.batch, []
             replies, self._replies = self._replies, []
             self._rest()
+            if self._expected > len(batch):
+                replies = _replicated(batch, replies, self._pipe.replicas)
             self._pipe.answered(batch, replies, self.waited())
 
     def connection_lost(self, error: BaseException | None) -> None:
         batch, self.batch = self.batch, []
         self._rest()
         self._before.connection_lost(error)  # redis-py waits for this when it closes
-        self._pipe.lost(batch, error or ConnectionError("the store closed the connection"))
+        self._pipe.lost(self, batch, error or ConnectionError("the store closed the connection"))
 
     def waited(self) -> float:
         """For how many seconds the store has had the batch, going by when last it had not answered.
@@ -285,6 +388,25 @@ class _Wire(asyncio.Protocol):
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
+
+
+def _replicated(batch: list[Waiting], replies: list[Any], replicas: int) -> list[Any]:
+    """The replies, but that nobody knows what becomes of a write that too few replicas have."""
+    *own, have = replies
+    if isinstance(have, int) and have >= replicas:
+        return own
+    unknown = StoreUnavailable(f"{have} of {replicas} replicas have it", sent=True)
+    return [
+        unknown if waiting.writes and not isinstance(reply, Exception) else reply
+        for waiting, reply in zip(batch, own, strict=True)
+    ]
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _error(message: str) -> ResponseError:

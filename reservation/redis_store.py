@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import ormsgpack
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
-from reservation.fence import Fence, Run, fence_commands, read_run
+from reservation import attempt
+from reservation.fence import Fence, Run, fence_command, read_run
 from reservation.ids import ReservationId
 from reservation.kernel import (
     RANKED,
@@ -45,36 +44,18 @@ from reservation.outcomes import (
     RestoreOutcome,
     StoreUnavailable,
 )
-from reservation.pipe import REPLY_SECONDS_MAX, Pipe, unable
+from reservation.pipes import Pipes, together
 from reservation.record import Facts, MadeOn, Record, Reservation, ShortRecord, unpack_record
 from reservation.reserver import Reserver, claim_arguments, gate_arguments, made_on
-from reservation.scripts import script
+from reservation.scripts import Script, script
+from reservation.servers import Servers
+from reservation.servers import connect_redis as connect_redis
 
-T = TypeVar("T")
-_CONNECTIONS_MAX = 32
-_CONNECT_SECONDS_MAX = 2.0
 _SCAN_COUNT = 500
 _ENTRIES_AT_ONCE = 64
 _KNOWN_TERMS_MAX = 10_000
 ORDER_KEPT_MS = 180 * 24 * 3_600_000
 """A main order that nothing has happened to for so long is forgotten, and grants nothing any more."""
-
-
-def connect_redis(url: str) -> Redis:
-    """A client that fails at once rather than retry: only the caller knows what may be repeated.
-
-    Who comes when all its connections are in use waits for one; that is a queue, and no fault.
-    """
-    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS_MAX,
-        timeout=REPLY_SECONDS_MAX,
-        socket_connect_timeout=_CONNECT_SECONDS_MAX,
-        socket_timeout=REPLY_SECONDS_MAX,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )
-    return Redis.from_pool(pool)
 
 
 def _ms(time: Sequence[Any]) -> int:
@@ -88,11 +69,11 @@ def _counts(found: Mapping[bytes, bytes]) -> dict[str, int]:
 class RedisStore:
     """Live state in Redis; see kernel.Store for what it promises."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, servers: Servers, *, replicas: int = 0) -> None:
+        """As many `replicas` must have what is changed before that is answered."""
         self._fence = Fence()
-        self._pipe = Pipe(client, self._fence.enter)
-        self._reserver = Reserver(self._pipe, self._fence)
+        self._pipes = Pipes(servers, self._fence.enter, replicas=replicas)
+        self._reserver = Reserver(self._pipes, self._fence)
         self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
         self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
         self._move = script("move")
@@ -107,10 +88,10 @@ class RedisStore:
         self._grant = script("grant")
 
     def wait(self) -> float:
-        return max(self._pipe.waited() / 2, self._reserver.wait())
+        return max(self._reserver.wait(), *(pipe.waited() / 2 for pipe in self._pipes.all))
 
     async def now_ms(self) -> int:
-        return _ms(await self._pipe.call("TIME"))
+        return _ms(await self._ask(ALL_SHARDS[0], "TIME"))
 
     async def configure(
         self,
@@ -125,14 +106,16 @@ class RedisStore:
         args: list[Any] = [campaign, revision, status, document, ends_at_ms, above]
         for counter, cap in caps.items():
             args += (counter, cap)
-        keys = campaign_keys(campaign).for_configure
-        outcome, now_ms, current, counter = await self._pipe.run(self._configure, keys, args)
+        keys = campaign_keys(campaign)
+        outcome, now_ms, current, counter = await self._run(
+            self._configure, keys.shard, keys.for_configure, args
+        )
         return Configured(ConfigureOutcome(outcome.decode()), now_ms, current, counter.decode())
 
     async def campaign(self, campaign: str) -> StoredCampaign | None:
         keys = campaign_keys(campaign)
-        revision, status, document, changed_at = await self._pipe.call(
-            "HMGET", keys.campaign, "revision", "status", "document", "changed_at"
+        revision, status, document, changed_at = await self._ask(
+            keys.shard, "HMGET", keys.campaign, "revision", "status", "document", "changed_at"
         )
         if revision is None:
             return None
@@ -140,23 +123,29 @@ class RedisStore:
 
     async def changes(self, cursor: tuple[int, ...]) -> Changes:
         seen = cursor or (0,) * len(ALL_SHARDS)
-        async with self._read() as pipeline:
-            pipeline.time()
-            for shard, last in zip(ALL_SHARDS, seen, strict=True):
-                pipeline.get(shard.changes)
-                pipeline.zrangebyscore(shard.campaigns, f"({last}", "+inf")
-            time, *found = await pipeline.execute()
-        numbers = tuple(int(number or 0) for number in found[::2])
-        changed = [name.decode() for names in found[1::2] for name in names]
+        now_ms, found, names = await asyncio.gather(
+            self.now_ms(),
+            self._pipes.each(lambda shard: ("GET", shard.changes)),
+            self._pipes.each(
+                lambda shard: ("ZRANGEBYSCORE", shard.campaigns, f"({seen[shard.number]}", "+inf")
+            ),
+        )
+        numbers = tuple(int(number or 0) for number in found)
+        changed = [name.decode() for of_shard in names for name in of_shard]
         if any(number < last for number, last in zip(numbers, seen, strict=True)):
             # The store is not the one we knew: it was emptied, or an older copy came back.
             return await self.changes((0,) * len(ALL_SHARDS))
-        return Changes(_ms(time), tuple(changed), numbers)
+        return Changes(now_ms, tuple(changed), numbers)
 
     async def reserve(self, terms: Terms, digest: str, user: str) -> Moved:
         asking = _Asked()
         self._reserver.ask(terms, digest, user, asking)
-        outcome, now_ms, packed = await asking.answer
+        try:
+            outcome, now_ms, packed = await asking.answer
+        except StoreUnavailable as fault:
+            _note(fault)
+            raise
+        _note_made(outcome)
         reservation_id = ReservationId(terms.campaign, digest)
         if packed is not None:
             return Moved(outcome, now_ms, await self._unpack(reservation_id, packed))
@@ -169,62 +158,61 @@ class RedisStore:
         self._reserver.ask(terms, digest, user, asking)
 
     async def move(self, move: Move) -> Moved:
-        keys = offer_keys(move.id.campaign, move.sku).for_move
-        outcome, now_ms, packed, entry_id = await self._pipe.run(self._move, keys, move_arguments(move))
+        keys = offer_keys(move.id.campaign, move.sku)
+        outcome, now_ms, packed, entry_id = await self._run(
+            self._move, keys.shard, keys.for_move, move_arguments(move)
+        )
         if entry_id:
-            self._fence.saw(campaign_keys(move.id.campaign).shard, entry_id)
+            self._fence.saw(keys.shard, entry_id)
         return Moved(Outcome(outcome.decode()), now_ms, await self._unpack(move.id, packed))
 
     async def restore(self, reservation_id: ReservationId, record: Record) -> Restored:
-        keys = campaign_keys(reservation_id.campaign).for_restore
+        keys = campaign_keys(reservation_id.campaign)
         args = [reservation_id.campaign, reservation_id.digest, record.pack()]
-        outcome, counter = await self._pipe.run(self._restore, keys, args)
+        outcome, counter = await self._run(self._restore, keys.shard, keys.for_restore, args)
         return Restored(RestoreOutcome(outcome.decode()), counter.decode())
 
     async def restate(self, reservation_id: ReservationId, event: str) -> RestateOutcome:
-        keys = campaign_keys(reservation_id.campaign).for_restate
+        keys = campaign_keys(reservation_id.campaign)
         args = [reservation_id.campaign, reservation_id.digest, event]
-        (outcome,) = await self._pipe.run(self._restate, keys, args)
+        (outcome,) = await self._run(self._restate, keys.shard, keys.for_restate, args)
         return RestateOutcome(outcome.decode())
 
     async def runs(self) -> list[Run]:
-        found = await _all(
-            self._pipe.call("HMGET", shard.run, "epoch", "run_id", "base", "began_at") for shard in ALL_SHARDS
+        found = await self._pipes.each(
+            lambda shard: ("HMGET", shard.run, "epoch", "run_id", "base", "began_at")
         )
         return [read_run(*one) if one[0] else Run(0, "", 0, 0, 0) for one in found]
 
     async def fenced(self) -> str:
-        found = await _all(self._pipe.call("GET", shard.fence) for shard in ALL_SHARDS)
+        found = await self._pipes.each(lambda shard: ("GET", shard.fence))
         return next((reason.decode() for reason in found if reason), "")
 
     async def fence(self, reason: str) -> None:
-        await _all(self._pipe.call(*command) for command in fence_commands(reason))
+        await self._pipes.each(lambda shard: fence_command(shard, reason))
 
     async def lift(self) -> None:
-        await _all(self._pipe.run(self._lift, shard.for_lift, []) for shard in ALL_SHARDS)
+        await together(self._pipes.of(shard).run(self._lift, shard.for_lift, []) for shard in ALL_SHARDS)
 
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
         keys = campaign_keys(reservation_id.campaign)
-        packed = await self._pipe.call("HGET", keys.reservations, reservation_id.digest)
-        if packed is None and await self._pipe.call("EXISTS", keys.shard.fence):
+        packed = await self._ask(keys.shard, "HGET", keys.reservations, reservation_id.digest)
+        if packed is None and await self._ask(keys.shard, "EXISTS", keys.shard.fence):
             raise StoreUnavailable(f"the store is fenced, and may have lost {reservation_id}")
         return await self._unpack(reservation_id, packed)
 
     async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]:
-        async with self._read() as pipeline:
-            for one in ids:
-                pipeline.hget(campaign_keys(one.campaign).reservations, one.digest)
-            found = await pipeline.execute()
-        return [await self._unpack(one, packed) for one, packed in zip(ids, found, strict=True)]
+        digests: dict[str, list[str]] = {}
+        for one in ids:
+            digests.setdefault(one.campaign, []).append(one.digest)
+        packed = await together(self._packed(*each) for each in digests.items())
+        found = {one: record for some in packed for one, record in some}
+        return [await self._unpack(one, found[one]) for one in ids]
 
     async def reservation_ids_of(self, user: str) -> list[ReservationId]:
-        async with self._read() as pipeline:
-            for shard in ALL_SHARDS:
-                pipeline.hget(shard.users, user)
-            found = await pipeline.execute()
         return [
             ReservationId(campaign, digest)
-            for packed in found
+            for packed in await self._pipes.each(lambda shard: ("HGET", shard.users, user))
             if packed
             for campaign, own in ormsgpack.unpackb(packed).items()
             for digest in own[0].split()
@@ -233,13 +221,17 @@ class RedisStore:
     async def standing(self, campaign: str, counters: Sequence[str]) -> Standing:
         keys = campaign_keys(campaign)
         users = sorted({_user_of(counter) for counter in counters} - {""})
-        async with self._read(transaction=True) as pipeline:
-            pipeline.hmget(keys.used, list(counters))
-            pipeline.hmget(keys.caps, list(counters))
-            pipeline.hgetall(keys.tally)
-            for user in users:
-                pipeline.hget(keys.shard.users, user)
-            used, caps, tally, *packed = await pipeline.execute()
+
+        async def read(client: Redis) -> list[Any]:
+            async with client.pipeline(transaction=True) as pipeline:
+                pipeline.hmget(keys.used, list(counters))
+                pipeline.hmget(keys.caps, list(counters))
+                pipeline.hgetall(keys.tally)
+                for user in users:
+                    pipeline.hget(keys.shard.users, user)
+                return list(await pipeline.execute())
+
+        used, caps, tally, *packed = await self._pipes.apart(keys.shard, read)
         own: dict[str, int] = {}
         for user, found in zip(users, packed, strict=True):
             own |= _own_counters(campaign, user, found)
@@ -251,16 +243,13 @@ class RedisStore:
 
     async def due(self, limit: int) -> list[ReservationId]:
         now_ms = await self.now_ms()
-        call = self._pipe.call
-        # What is asked at once is one round trip.
         overdue, hold_times = await asyncio.gather(
-            _all(
-                call("ZRANGEBYSCORE", shard.deadlines, "-inf", now_ms, "LIMIT", 0, limit)
-                for shard in ALL_SHARDS
+            self._pipes.each(
+                lambda shard: ("ZRANGEBYSCORE", shard.deadlines, "-inf", now_ms, "LIMIT", 0, limit)
             ),
-            _all(call("SMEMBERS", shard.hold_times) for shard in ALL_SHARDS),
+            self._pipes.each(lambda shard: ("SMEMBERS", shard.hold_times)),
         )
-        held = await _all(
+        held = await together(
             self._due_of_holds(shard, hold_ms, now_ms, limit)
             for shard, times in zip(ALL_SHARDS, hold_times, strict=True)
             for hold_ms in sorted(map(int, times))
@@ -274,10 +263,10 @@ class RedisStore:
         stream, until = shard.holds(hold_ms), now_ms - hold_ms
         due: list[ReservationId] = []
         over: list[bytes] = []
-        entries = await self._pipe.call("XRANGE", stream, "-", until, "COUNT", limit)
+        entries = await self._ask(shard, "XRANGE", stream, "-", until, "COUNT", limit)
         for first in range(0, len(entries), _ENTRIES_AT_ONCE):
             some = entries[first : first + _ENTRIES_AT_ONCE]
-            untouched = await _all(self._untouched(fields) for _, fields in some)
+            untouched = await together(self._untouched(fields) for _, fields in some)
             for (entry_id, _), left in zip(some, untouched, strict=True):
                 if not left:
                     over.append(entry_id)
@@ -285,13 +274,14 @@ class RedisStore:
             if len(due) >= limit:
                 break
         if over:
-            await self._pipe.call("XDEL", stream, *over)
+            await self._ask(shard, "XDEL", stream, *over)
         return due[:limit]
 
     async def _untouched(self, fields: Sequence[bytes]) -> list[tuple[ReservationId, int]]:
         """Those of an entry of a stream of holds that nothing has happened to, and when they were made."""
         campaign, digests = fields[0].decode(), fields[1].decode().split()
-        packed = await self._pipe.call("HMGET", campaign_keys(campaign).reservations, *digests)
+        keys = campaign_keys(campaign)
+        packed = await self._ask(keys.shard, "HMGET", keys.reservations, *digests)
         records = [(digest, unpack_record(one)) for digest, one in zip(digests, packed, strict=True) if one]
         return [
             (ReservationId(campaign, digest), record.created_at)
@@ -300,11 +290,14 @@ class RedisStore:
         ]
 
     async def snapshot(self, campaign: str) -> Snapshot | None:
-        keys = campaign_keys(campaign).for_snapshot
-        # On a connection of its own: with millions of reservations it takes longer than others may wait.
-        async with self._read() as pipeline:
-            pipeline.eval(self._snapshot.source, len(keys), *keys)
-            (found,) = await pipeline.execute()
+        keys = campaign_keys(campaign)
+
+        async def read(client: Redis) -> Any:
+            names = keys.for_snapshot
+            return await client.eval(self._snapshot.source, len(names), *names)
+
+        # With millions of reservations it takes longer than others may wait.
+        found = await self._pipes.apart(keys.shard, read)
         if not found:
             return None
         used, caps, tally, reservations, terms, users, events, ranking = found
@@ -324,52 +317,57 @@ class RedisStore:
 
     async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
         keys = campaign_keys(campaign)
-        next_cursor, some = await self._pipe.call("HSCAN", keys.reservations, cursor, "COUNT", _SCAN_COUNT)
+        scan = ("HSCAN", keys.reservations, cursor, "COUNT", _SCAN_COUNT)
+        next_cursor, some = await self._ask(keys.shard, *scan)
         return int(next_cursor), await self._unpack_all(campaign, _pairs(some))
 
     async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
-        keys = offer_keys(terms.campaign, terms.sku).for_place
+        keys = offer_keys(terms.campaign, terms.sku)
         args = place_arguments(terms, user, details)
-        outcome, now_ms, position = await self._pipe.run(self._place, keys, args)
+        outcome, now_ms, position = await self._run(self._place, keys.shard, keys.for_place, args)
         found = outcome.decode()
         return Placed(PlaceOutcome(found) if found in set(PlaceOutcome) else Outcome(found), now_ms, position)
 
     async def leave_place(self, campaign: str, sku: str, user: str) -> bool:
         args = [campaign, 0, 0, "", 0, "", "", "", sku, user, 0, "", ""]
-        outcome, *_ = await self._pipe.run(self._place, offer_keys(campaign, sku).for_place, args)
+        keys = offer_keys(campaign, sku)
+        outcome, *_ = await self._run(self._place, keys.shard, keys.for_place, args)
         return PlaceOutcome(outcome.decode()) is PlaceOutcome.LEFT
 
     async def places(self, campaign: str, user: str, skus: Sequence[str]) -> dict[str, tuple[int, Place]]:
         keys = campaign_keys(campaign)
-        packed = await self._pipe.call("HMGET", keys.places, *(f"{sku}/{user}" for sku in skus))
+        packed = await self._ask(keys.shard, "HMGET", keys.places, *(f"{sku}/{user}" for sku in skus))
         found = {sku: _place(user, one) for sku, one in zip(skus, packed, strict=True) if one is not None}
-        ranks = await asyncio.gather(
-            *(self._pipe.call("ZRANK", offer_keys(campaign, sku).queue, user) for sku in found)
+        ranks = await together(
+            self._ask(keys.shard, "ZRANK", offer_keys(campaign, sku).queue, user) for sku in found
         )
         there = zip(found.items(), ranks, strict=True)
         return {sku: (int(rank) + 1, place) for (sku, place), rank in there if rank is not None}
 
     async def queues(self) -> list[tuple[str, str]]:
-        names = await self._members(shard.queues for shard in ALL_SHARDS)
+        names = await self._members(lambda shard: shard.queues)
         return [(campaign, sku) for campaign, _, sku in (name.partition("/") for name in names)]
 
     async def queue(self, campaign: str, sku: str, limit: int) -> list[Place]:
         keys = offer_keys(campaign, sku)
-        users = [user.decode() for user in await self._pipe.call("ZRANGE", keys.queue, 0, limit - 1)]
+        users = [user.decode() for user in await self._ask(keys.shard, "ZRANGE", keys.queue, 0, limit - 1)]
         if not users:
             return []
-        packed = await self._pipe.call("HMGET", keys.places, *(f"{sku}/{user}" for user in users))
+        packed = await self._ask(keys.shard, "HMGET", keys.places, *(f"{sku}/{user}" for user in users))
         return [_place(user, one) for user, one in zip(users, packed, strict=True) if one is not None]
 
     async def ranking(self, campaign: str, user: str | None, limit: int) -> Ranking:
-        keys = campaign_keys(campaign).for_rank
-        outcome, now_ms, flat, own, above = await self._pipe.run(self._rank, keys, [limit, user or ""])
+        keys = campaign_keys(campaign)
+        outcome, now_ms, flat, own, above = await self._run(
+            self._rank, keys.shard, keys.for_rank, [limit, user or ""]
+        )
         entries = tuple((name.decode(), int(float(score))) for name, score in _pairs(flat))
         final = RankOutcome(outcome.decode()) is RankOutcome.FINAL
         return Ranking(final, now_ms, entries, int(float(own)) if own else None, above)
 
     async def order(self, order_id: str) -> StoredOrder | None:
-        version, body = await self._pipe.call("HMGET", order_keys(order_id).order, "version", "body")
+        keys = order_keys(order_id)
+        version, body = await self._ask(keys.shard, "HMGET", keys.order, "version", "body")
         return None if version is None else StoredOrder(int(version), body)
 
     async def record_order(
@@ -384,11 +382,12 @@ class RedisStore:
     ) -> bool:
         mark = "" if unfinished is None else int(unfinished)
         args = [order_id, version, body, mark, int(event), ORDER_KEPT_MS, above]
-        outcome, *_ = await self._pipe.run(self._order, order_keys(order_id).for_order, args)
+        keys = order_keys(order_id)
+        outcome, *_ = await self._run(self._order, keys.shard, keys.for_order, args)
         return OrderOutcome(outcome.decode()) is OrderOutcome.RECORDED
 
     async def unfinished_orders(self) -> list[str]:
-        return await self._members(shard.unfinished for shard in ALL_SHARDS)
+        return await self._members(lambda shard: shard.unfinished)
 
     async def grant(
         self, campaign: str, revision: int, order_id: str, version: int, caps: Mapping[str, int]
@@ -396,19 +395,37 @@ class RedisStore:
         args: list[Any] = [revision, order_id, version]
         for counter, cap in caps.items():
             args += (counter, cap)
-        outcome, _ = await self._pipe.run(self._grant, campaign_keys(campaign).for_grant, args)
+        keys = campaign_keys(campaign)
+        outcome, _ = await self._run(self._grant, keys.shard, keys.for_grant, args)
         return GrantOutcome(outcome.decode())
 
-    async def _members(self, keys: Iterable[str]) -> list[str]:
-        """What is in these sets, sorted."""
-        async with self._read() as pipeline:
-            for key in keys:
-                pipeline.smembers(key)
-            found = await pipeline.execute()
+    async def _members(self, key: Callable[[ShardKeys], str]) -> list[str]:
+        """What is in these sets of all shards, sorted."""
+        found = await self._pipes.each(lambda shard: ("SMEMBERS", key(shard)))
         return sorted(name.decode() for members in found for name in members)
 
-    def _read(self, *, transaction: bool = False) -> _Reading:
-        return _Reading(self._client, transaction)
+    async def _packed(
+        self, campaign: str, digests: Sequence[str]
+    ) -> list[tuple[ReservationId, bytes | None]]:
+        """Reservations of one campaign, as they are kept."""
+        keys = campaign_keys(campaign)
+        packed = await self._ask(keys.shard, "HMGET", keys.reservations, *digests)
+        ids = (ReservationId(campaign, digest) for digest in digests)
+        return list(zip(ids, packed, strict=True))
+
+    def _ask(self, shard: ShardKeys, *command: Any) -> Awaitable[Any]:
+        """One command's reply."""
+        return self._pipes.of(shard).call(*command)
+
+    async def _run(self, script: Script, shard: ShardKeys, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """One script's reply."""
+        try:
+            reply = await self._pipes.of(shard).run(script, keys, args)
+        except StoreUnavailable as fault:
+            _note(fault)
+            raise
+        _note_made(reply[0].decode())
+        return reply
 
     async def _unpack(self, reservation_id: ReservationId, packed: bytes | None) -> Reservation | None:
         if not packed:
@@ -430,7 +447,8 @@ class RedisStore:
         """The terms that a campaign keeps under this name. They never change."""
         known = self._known_terms.get((campaign, name))
         if known is None:
-            packed = await self._pipe.call("HGET", campaign_keys(campaign).terms, name)
+            keys = campaign_keys(campaign)
+            packed = await self._ask(keys.shard, "HGET", keys.terms, name)
             if len(self._known_terms) >= _KNOWN_TERMS_MAX:
                 self._known_terms.clear()
             known = self._known_terms[campaign, name] = _KnownTerms(MadeOn.unpack(packed))
@@ -471,23 +489,30 @@ class _Asked:
             self.answer.set_exception(error)
 
 
-class _Reading:
-    """A pipeline of reads whose faults are the store's."""
+_MADE = frozenset(
+    {
+        Outcome.MOVED,
+        Outcome.REPLAYED,
+        ConfigureOutcome.CONFIGURED,
+        RestoreOutcome.RESTORED,
+        RestateOutcome.RESTATED,
+        PlaceOutcome.PLACED,
+        PlaceOutcome.LEFT,
+        GrantOutcome.GRANTED,
+        OrderOutcome.RECORDED,
+    }
+)
+"""Where the store is not as it was without this request. After all others, nothing was changed."""
 
-    def __init__(self, client: Redis, transaction: bool) -> None:
-        self._pipeline = client.pipeline(transaction=transaction)
 
-    async def __aenter__(self) -> Any:
-        return self._pipeline
-
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        await self._pipeline.reset()  # type: ignore[no-untyped-call]
-        if isinstance(error, Exception) and unable(error):
-            raise StoreUnavailable(str(error)) from error
+def _note_made(outcome: str) -> None:
+    if outcome in _MADE:
+        attempt.changed()
 
 
-async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    return await asyncio.gather(*asked)
+def _note(fault: StoreUnavailable) -> None:
+    if fault.sent:
+        attempt.changed()
 
 
 def _user_of(counter: str) -> str:

@@ -20,7 +20,8 @@ from reservation.fence import Fence
 from reservation.kernel import Asking, Claim, Gate, Terms
 from reservation.keys import campaign_keys, offer_keys
 from reservation.outcomes import Outcome
-from reservation.pipe import Pipe
+from reservation.pipe import Pipe, Waiting
+from reservation.pipes import Pipes
 from reservation.record import MadeOn
 from reservation.scripts import script
 
@@ -33,26 +34,25 @@ _OUTCOME, _RECORD = 0, 1
 class Reserver:
     """Puts those who ask on the same terms together."""
 
-    def __init__(self, pipe: Pipe, fence: Fence) -> None:
-        self._pipe = pipe
+    def __init__(self, pipes: Pipes, fence: Fence) -> None:
+        self._pipes = pipes
         self._fence = fence
         self._groups: dict[Terms, _Group] = {}
-        self.unanswered = 0
         self._commands: WeakKeyDictionary[Terms, list[Any]] = WeakKeyDictionary()
 
     def ask(self, terms: Terms, digest: str, user: str, asking: Asking) -> None:
         """Have it asked for soon."""
         group = self._groups.get(terms)
         if group is None or len(group.asking) == GROUP_MAX:
-            group = self._groups[terms] = _Group(self, terms)
-            self._pipe.put(group)
-        self.unanswered += 1
+            group = self._groups[terms] = self._group(terms)
+            group.pipe.put(group)
+        group.pipe.unanswered += 1
         group.who += (digest, user)
         group.asking.append(asking)
 
     def wait(self) -> float:
         """For how many seconds who asks now has to wait, going by who is ahead and how fast it went."""
-        return self.unanswered * self._pipe.seconds_each
+        return max(pipe.unanswered * pipe.seconds_each for pipe in self._pipes.all)
 
     def command(self, terms: Terms) -> list[Any]:
         """What a run on these terms begins with. The same list each time."""
@@ -69,25 +69,29 @@ class Reserver:
     def saw(self, terms: Terms, entry_id: bytes) -> None:
         self._fence.saw(campaign_keys(terms.campaign).shard, entry_id)
 
-    def again(self, group: _Group) -> None:
-        self._pipe.put(group)
-
     def halve(self, group: _Group) -> None:
         """Ask again, in two groups."""
         half = len(group.asking) // 2
         for part in (slice(None, half), slice(half, None)):
-            smaller = _Group(self, group.terms)
+            smaller = self._group(group.terms)
+            smaller.pipe = group.pipe  # where they count as unanswered
             smaller.asking = group.asking[part]
             digests, users = group.who[::2][part], group.who[1::2][part]
             smaller.who = [one for who in zip(digests, users, strict=True) for one in who]
-            self._pipe.put(smaller)
+            smaller.pipe.put(smaller)
+
+    def _group(self, terms: Terms) -> _Group:
+        return _Group(self, terms, self._pipes.of(campaign_keys(terms.campaign).shard))
 
 
-class _Group:
+class _Group(Waiting):
     """Who asks on the same terms, and is served by one run."""
 
-    def __init__(self, reserver: Reserver, terms: Terms) -> None:
+    writes = True
+
+    def __init__(self, reserver: Reserver, terms: Terms, pipe: Pipe) -> None:
         self._reserver = reserver
+        self.pipe = pipe
         self._source: str | None = None
         self.terms = terms
         self.who: list[str] = []
@@ -109,16 +113,16 @@ class _Group:
         if isinstance(reply, NoScriptError) and self._source is None:
             # The store has forgotten the script, or never knew it.
             self._source = script("reserve").source
-            self._reserver.again(self)
+            self.pipe.put(self)
         elif isinstance(reply, ResponseError) and len(self.asking) > 1:
             # Nothing was made, and one of them may be to blame: let the others have their answer.
             self._reserver.halve(self)
         elif isinstance(reply, Exception):
-            self._reserver.unanswered -= len(self.asking)
+            self.pipe.unanswered -= len(self.asking)
             for asking in self.asking:
                 asking.failed(reply)
         else:
-            self._reserver.unanswered -= len(self.asking)
+            self.pipe.unanswered -= len(self.asking)
             now_ms, entry_id = reply[0], reply[1]
             if entry_id:
                 self._reserver.saw(self.terms, entry_id)

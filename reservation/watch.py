@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from reservation.ids import ReservationId
@@ -19,6 +18,7 @@ from reservation.kernel import Store
 from reservation.outcomes import Fault, StoreUnavailable
 from reservation.pipe import unable
 from reservation.record import Reservation
+from reservation.servers import Servers, any_client
 from reservation.tasks import end
 
 Tell = Callable[[Reservation], Awaitable[None]]
@@ -36,8 +36,8 @@ _log = structlog.get_logger(__name__)
 class Watch:
     """Tells of watched reservations whenever they have moved."""
 
-    def __init__(self, client: Redis, store: Store) -> None:
-        self._client = client
+    def __init__(self, servers: Servers, store: Store) -> None:
+        self._servers = servers
         self._store = store
         self._tells: dict[ReservationId, Tell] = {}
         self._heard: set[ReservationId] = set()
@@ -91,7 +91,7 @@ class Watch:
         self._heard.clear()
         self._moved.clear()
         self._asked = set(self._tells)
-        pubsub = self._client.pubsub()
+        pubsub = any_client(self._servers).pubsub()  # what is published on one node is heard on all
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._subscribe(pubsub)

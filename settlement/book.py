@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg.errors import ProgramLimitExceeded
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import ProgramLimitExceeded, ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from reservation.campaign import ms_of
@@ -16,10 +18,12 @@ from reservation.ids import ReservationId
 from reservation.main_order import MainOrder, OrderLine, OrderState
 from reservation.outcomes import Fault
 from reservation.record import Record
+from settlement.dsn import complete
 from settlement.projection import Rows
 from settlement.statements import statement
 
-_CONNECT_SECONDS_MAX = 5.0
+_CONNECTION_SECONDS_MAX = 5.0
+"""That a statement waits for a connection. The pool tries for as long; after that, when one is wanted."""
 USER_RESERVATIONS_MAX = 1_000
 PAGE_ROWS = 1_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -92,14 +96,17 @@ class Book:
     """Orders, their events, payments, refunds, notifications, campaigns. Methods raise BookUnavailable."""
 
     def __init__(self, dsn: str, *, connections_max: int = 4) -> None:
+        whole = complete(dsn)
+        only_primary = conninfo_to_dict(whole).get("target_session_attrs") == "read-write"
         self._pool = AsyncConnectionPool(
-            dsn,
+            whole,
             min_size=1,
             max_size=connections_max,
             open=False,
-            timeout=_CONNECT_SECONDS_MAX,
+            timeout=_CONNECTION_SECONDS_MAX,
+            reconnect_timeout=_CONNECTION_SECONDS_MAX,
             kwargs={"autocommit": True, "application_name": "doorbuster"},
-            check=AsyncConnectionPool.check_connection,
+            check=_check_writable if only_primary else AsyncConnectionPool.check_connection,
         )
 
     async def open(self) -> None:
@@ -129,7 +136,7 @@ class Book:
         )
         try:
             async with (
-                self._pool.connection() as connection,
+                self._connection() as connection,
                 connection.transaction(),
                 connection.pipeline(),
             ):
@@ -236,9 +243,18 @@ class Book:
         """The most that was ever promised, by a gift's counter; "entitlement" for units to a main order."""
         return dict(await self._all(statement("audit_promises"), {"campaign": campaign}))
 
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        async with self._pool.connection() as connection:
+            try:
+                yield connection
+            except ReadOnlySqlTransaction:
+                await connection.close()  # the next one may be to a server that takes writes
+                raise
+
     async def _all(self, query: str, parameters: dict[str, Any]) -> list[Any]:
         try:
-            async with self._pool.connection() as connection:
+            async with self._connection() as connection:
                 cursor = await connection.execute(query, parameters)
                 return await cursor.fetchall()
         except (psycopg.Error, PoolTimeout, OSError) as error:
@@ -247,6 +263,13 @@ class Book:
 
 def _instant(ms: float) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+async def _check_writable(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Raises where the server takes no writes any more: another has taken its place."""
+    cursor = await connection.execute("SHOW transaction_read_only")
+    if await cursor.fetchone() != ("off",):
+        raise psycopg.OperationalError("the server has become read-only")
 
 
 def _booked(row: Sequence[Any]) -> Booked:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import orjson
 from redis.asyncio import Redis
 
 from reservation.envelope import Envelope, events_in
-from reservation.keys import ALL_SHARDS, shard_keys, shard_of
+from reservation.keys import ALL_SHARDS, ShardKeys, shard_keys, shard_of
+from reservation.pipes import Pipes
+from reservation.servers import Servers
 
 
 class DeadLetter(NamedTuple):
@@ -35,15 +38,16 @@ class DeadLetters(Protocol):
 class StoreDeadLetters:
     """Dead letters in the store: where there is no broker."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, servers: Servers) -> None:
+        self._pipes = Pipes(servers)
 
     async def put(self, envelope: Envelope, reason: str) -> None:
         shard = shard_keys(shard_of(str(envelope.get("id", "")).partition(".")[0]))
-        await self._client.xadd(shard.dead, {"envelope": orjson.dumps(envelope), "reason": reason})
+        fields = ("envelope", orjson.dumps(envelope), "reason", reason)
+        await self._pipes.of(shard).call("XADD", shard.dead, "*", *fields)
 
     async def look(self, limit: int) -> list[DeadLetter]:
-        found = [entry for shard in ALL_SHARDS for entry in await self._oldest(shard.dead, limit)]
+        found = [entry for shard in ALL_SHARDS for entry in await self._oldest(shard, limit)]
         found.sort(key=lambda entry: _order(entry[0]))
         return [
             DeadLetter(orjson.loads(fields[b"envelope"]), fields[b"reason"].decode())
@@ -53,20 +57,24 @@ class StoreDeadLetters:
     async def replay(self, limit: int) -> int:
         replayed = 0
         for shard in ALL_SHARDS:
-            for entry_id, fields in await self._oldest(shard.dead, limit - replayed):
-                async with self._client.pipeline(transaction=True) as pipeline:
-                    pipeline.xadd(shard.outbox, {"envelope": fields[b"envelope"]})
-                    pipeline.incrby(shard.unsettled, events_in(orjson.loads(fields[b"envelope"])))
-                    pipeline.xdel(shard.dead, entry_id)
-                    await pipeline.execute()
+            for entry_id, fields in await self._oldest(shard, limit - replayed):
+                await self._pipes.apart(shard, partial(_replay, shard, entry_id, fields[b"envelope"]))
                 replayed += 1
             if replayed >= limit:
                 break
         return replayed
 
-    async def _oldest(self, stream: str, limit: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        found: Any = await self._client.xrange(stream, count=limit)
-        return list(found)
+    async def _oldest(self, shard: ShardKeys, limit: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        found = await self._pipes.of(shard).call("XRANGE", shard.dead, "-", "+", "COUNT", limit)
+        return [(entry_id, dict(zip(fields[::2], fields[1::2], strict=True))) for entry_id, fields in found]
+
+
+async def _replay(shard: ShardKeys, entry_id: bytes, envelope: bytes, client: Redis) -> None:
+    async with client.pipeline(transaction=True) as pipeline:
+        pipeline.xadd(shard.outbox, {"envelope": envelope})
+        pipeline.incrby(shard.unsettled, events_in(orjson.loads(envelope)))
+        pipeline.xdel(shard.dead, entry_id)
+        await pipeline.execute()
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

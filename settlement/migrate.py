@@ -11,6 +11,7 @@ from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from settlement.book import BookUnavailable
+from settlement.dsn import complete
 
 _ONE_AT_A_TIME = 0x0D00_2B57  # an advisory lock's key: any number, as long as it is always the same
 
@@ -20,10 +21,13 @@ def migrate(dsn: str) -> None:
 
     Raises BookUnavailable.
     """
+    whole = complete(dsn)
     config = Config()
     config.set_main_option("script_location", str(files("settlement") / "migrations"))
     config.set_main_option("path_separator", "os")
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(whole), poolclass=NullPool
+    )
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME})

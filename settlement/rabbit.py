@@ -7,18 +7,21 @@ like the database's commit, is paid once a batch.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 
 import aio_pika
 import orjson
 import structlog
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from yarl import URL
 
 from reservation.envelope import Envelope, events_in, halves, singly
 from reservation.outcomes import Fault
 from settlement.dead_letters import DeadLetter, DeadLetters
 from settlement.metrics import DEAD_LETTERS
+from settlement.retry import patiently
 from settlement.source import BATCH_EVENTS_MAX, Batch
 
 EVENTS = "doorbuster.events"
@@ -28,7 +31,11 @@ DELIVERIES_MAX = 10
 MESSAGE_BYTES_MAX = 64 * 1024
 """Some 1,500 reservations that were made together, or 100 events of another sort."""
 PREFETCH_MESSAGES = 50
-CONNECT_SECONDS_MAX = 10
+CONNECT_SECONDS_MAX = 10.0
+"""To one node, with all that has to be said before events can flow."""
+CLOSE_SECONDS_MAX = 2.0
+HEARTBEAT_SECONDS = 10
+"""Unless the URL says another (`?heartbeat=`): a node that says nothing for twice as long is given up."""
 CONFIRM_SECONDS_MAX = 30
 _log = structlog.get_logger(__name__)
 
@@ -47,25 +54,45 @@ class BrokerUnavailable(Fault):
 
 
 class Broker:
-    """One connection, and one channel on it, with the two queues declared."""
+    """One connection to one of the broker's nodes, and one channel on it, with the two queues declared.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: AbstractRobustConnection | None = None
-        self.channel: AbstractRobustChannel
-        self.events: aio_pika.abc.AbstractRobustQueue
-        self.dead: aio_pika.abc.AbstractRobustQueue
+    A connection that went is not mended: whoever needs one opens another, to a node that answers. So what was
+    not acknowledged on the old one is delivered again, and nothing that belongs to it is taken for new.
+    """
+
+    def __init__(self, urls: str) -> None:
+        self._urls = urls.split(",")
+        self._connection: AbstractConnection | None = None
+        self._opening = asyncio.Lock()
+        self.channel: AbstractChannel
+        self.events: AbstractQueue
+        self.dead: AbstractQueue
 
     async def open(self) -> None:
-        """Connect and declare. Raises BrokerUnavailable."""
-        try:
-            self._connection = await aio_pika.connect_robust(self._url, timeout=CONNECT_SECONDS_MAX)
+        """Connect to a node, whichever answers first, and declare. Raises BrokerUnavailable."""
+        async with self._opening:
+            if self._connection is not None and not self._connection.is_closed and not self.channel.is_closed:
+                return
+            await self.close()
+            reasons = []
+            for url in random.sample(self._urls, len(self._urls)):
+                try:
+                    await self._connect(url)
+                    return
+                except AWAY as error:
+                    reasons.append(f"{type(error).__name__}: {error}")
+                    await self.close()
+        raise BrokerUnavailable("; ".join(reasons))
+
+    async def _connect(self, url: str) -> None:
+        found = URL(url)
+        if "heartbeat" not in found.query:
+            found = found.update_query(heartbeat=HEARTBEAT_SECONDS)
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            self._connection = await aio_pika.connect(found)
             self.channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             await self.channel.set_qos(prefetch_count=PREFETCH_MESSAGES)
             await self._declare()
-        except AWAY as error:
-            await self.close()
-            raise BrokerUnavailable(str(error)) from error
 
     async def _declare(self) -> None:
         self.dead = await self.channel.declare_queue(
@@ -91,15 +118,20 @@ class Broker:
         if connection is None:
             return
         with suppress(*AWAY):
-            # The channel first: closing the connection alone leaves its callbacks running behind us.
-            if hasattr(self, "channel"):
-                await self.channel.close()
-            await connection.close()
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                # The channel first: closing the connection alone leaves its callbacks running behind us.
+                if hasattr(self, "channel"):
+                    await self.channel.close()
+                await connection.close()
 
     async def publish(
         self, queue: str, envelopes: Sequence[Envelope], headers: dict[str, str] | None = None
     ) -> None:
-        """As many messages as it takes; the broker has them on a majority of its nodes when this returns."""
+        """As many messages as it takes; the broker has them on a majority of its nodes when this returns.
+
+        Raises BrokerUnavailable. Then some of them may have arrived.
+        """
+        await self.open()
         await asyncio.gather(*(self._publish(queue, body, headers) for body in encode(envelopes)))
 
     async def _publish(self, queue: str, body: bytes, headers: dict[str, str] | None) -> None:
@@ -118,6 +150,11 @@ class Broker:
                 # The broker has no such queue any more. What it confirms then, it has thrown away.
                 await self._declare()
                 raise BrokerUnavailable(f"{queue} was gone: {error}") from error
+        except aio_pika.exceptions.DeliveryError as error:
+            raise BrokerUnavailable(f"{queue} takes nothing now: {error}") from error
+        except TimeoutError as error:
+            await self.close()  # it may be cut off from the others: another may answer
+            raise BrokerUnavailable(f"no confirm within {CONFIRM_SECONDS_MAX} s") from error
         except AWAY as error:  # also while declaring
             raise BrokerUnavailable(str(error)) from error
 
@@ -211,24 +248,46 @@ class RabbitBatch:
             _log.warning("not_acknowledged", error=str(error), messages=len(self._messages))
 
 
+class _Arrived(asyncio.Queue[AbstractIncomingMessage | None]):
+    """Messages of one connection, in their order; None where no more will come on it."""
+
+
 class RabbitSource:
     """Reads the events queue."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._arrived = _Arrived()
         self.dead_letters: DeadLetters = RabbitDeadLetters(broker)
 
     async def open(self) -> None:
+        """Begin to consume, on the connection that the broker has now. Raises BrokerUnavailable."""
+        # What came on the connection before comes again, and cannot be acknowledged any more.
+        self._arrived = arrived = _Arrived()
+
+        def over(*_: object) -> None:
+            arrived.put_nowait(None)
+
         await self._broker.open()
-        await self._broker.events.consume(self._arrived.put)
+        try:
+            self._broker.channel.close_callbacks.add(over)
+            underlay = await self._broker.channel.get_underlay_channel()
+            underlay.on_consumer_cancel_callbacks.add(over)
+            await self._broker.events.consume(arrived.put)
+        except AWAY as error:
+            await self._broker.close()
+            raise BrokerUnavailable(str(error)) from error
 
     async def close(self) -> None:
         await self._broker.close()
 
     async def batches(self) -> AsyncIterator[Batch]:
         while True:
-            message = await self._arrived.get()
+            arrived = self._arrived
+            message = await arrived.get()
+            if message is None:
+                await patiently(self.open, BrokerUnavailable)
+                continue
             readable: list[AbstractIncomingMessage] = []
             envelopes: list[Envelope] = []
             events = 0
@@ -236,14 +295,19 @@ class RabbitSource:
                 try:
                     found = decode(message.body)
                 except ValueError:
-                    await message.reject(requeue=False)
-                    DEAD_LETTERS.inc()
+                    with suppress(*AWAY):  # then it comes again
+                        await message.reject(requeue=False)
+                        DEAD_LETTERS.inc()
                 else:
                     readable.append(message)
                     envelopes += found
                     events += sum(map(events_in, found))
-                if self._arrived.empty() or events >= BATCH_EVENTS_MAX:
+                if arrived.empty() or events >= BATCH_EVENTS_MAX:
                     break
-                message = self._arrived.get_nowait()
+                following = arrived.get_nowait()
+                if following is None:
+                    arrived.put_nowait(None)  # for the next round: these are settled first
+                    break
+                message = following
             if readable:
                 yield RabbitBatch(readable, envelopes)

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from reservation.redis_store import connect_redis
 from settlement.book import Book
 from settlement.migrate import migrate
+from tests.ha.redis_servers import Nodes, started
 from tests.servers import postgres_server, rabbit_server, redis_server
 
 
@@ -47,6 +48,14 @@ def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def wheel_redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_server(_redis_of_the_wheel(), tmp_path_factory.mktemp("wheel-redis")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def cluster(redis_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Three nodes, each of which keeps a part of the shards."""
+    nodes = Nodes(redis_program, tmp_path_factory.mktemp("cluster"))
+    with started(nodes):
+        yield nodes
 
 
 @asynccontextmanager

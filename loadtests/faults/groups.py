@@ -29,7 +29,7 @@ _SENTINEL = (
 def call(port: int, *command: Any) -> Any:
     """What a server answers. Raises redis.RedisError."""
     with redis.Redis(port=port, decode_responses=True, socket_timeout=10) as client:
-        return client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return client.execute_command(*command)
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:

@@ -23,14 +23,6 @@ GROUPS = (
     network_faults,
     payment_faults,
 )
-    gateway_faults,
-    redis_faults,
-    replica_faults,
-    broker_faults,
-    book_faults,
-    network_faults,
-    payment_faults,
-)
 """Each has registered its own as it was imported."""
 FAULTS: dict[str, Fault] = {
     name: fault

@@ -89,7 +89,11 @@ async def play(stack: Stack, fault: Fault, seed: str, load: Load) -> tuple[Outco
         for task in (shopping, watching):
             task.cancel()
         await asyncio.gather(shopping, watching, return_exceptions=True)
-    verdict = await _verdict(stack, fault, shoppers, documents, moment)
+    try:
+        verdict = await _verdict(stack, fault, shoppers, documents, moment)
+    except (Unavailable, psycopg.Error) as error:
+        verdict = Verdict()
+        verdict.find("I8", f"there was nothing to judge by: {type(error).__name__}: {error}")
     if drained_s is None:
         verdict.find("I8", f"what was on its way is still there after {DRAIN_SECONDS_MAX:g} s")
     first = shoppers.log.first_acknowledged_after(moment.ended_at)

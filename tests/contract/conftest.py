@@ -1,20 +1,21 @@
-"""One suite over every store: the model, and the scripts on two versions of Redis."""
+"""One suite over every store: the model, and the scripts on two versions of Redis, and on a cluster."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from reservation.kernel import Store
 from reservation.model import ModelStore
 from reservation.outbox import ids_of_entry
+from reservation.pipes import Pipes
 from reservation.redis_store import RedisStore
+from reservation.servers import Servers, connected
 from tests.conftest import empty_redis
+from tests.ha.redis_servers import Nodes
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Bench:
     """Type and id of every event in the outbox, in order."""
 
 
-@pytest.fixture(params=["model", "redis", "wheel-redis"])
+@pytest.fixture(params=["model", "redis", "wheel-redis", "cluster"])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     if request.param == "model":
         clock = [1_000_000_000_000]
@@ -42,13 +43,20 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 
         yield Bench(model, tick, model_events)
         return
+    if request.param == "cluster":
+        nodes: Nodes = request.getfixturevalue("cluster")
+        for node in nodes.nodes:
+            node.call("FLUSHALL")
+        async with connected(nodes.url) as servers:
+            yield _bench(servers)
+        return
     url = request.getfixturevalue(f"{request.param.replace('-', '_')}_server_url")
     async with empty_redis(url) as client:
         yield _bench(client)
 
 
-def _bench(client: Redis) -> Bench:
-    store = RedisStore(client)
+def _bench(servers: Servers) -> Bench:
+    store, pipes = RedisStore(servers), Pipes(servers)
 
     async def wait(ms: int) -> None:
         until = await store.now_ms() + ms
@@ -56,11 +64,11 @@ def _bench(client: Redis) -> Bench:
             await asyncio.sleep(0.001)
 
     async def events() -> list[tuple[str, str]]:
-        found: list[tuple[Any, tuple[str, str]]] = []
-        async for key in client.scan_iter(match="*:outbox"):
-            for entry_id, fields in await client.xrange(key):
-                kind = fields[b"type"].decode()
-                found += [(entry_id, (kind, one)) for one in ids_of_entry(fields)]
-        return [event for _, event in found]
+        found: list[tuple[str, str]] = []
+        for entries in await pipes.each(lambda shard: ("XRANGE", shard.outbox, "-", "+")):
+            for _, flat in entries:
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                found += [(fields[b"type"].decode(), one) for one in ids_of_entry(fields)]
+        return found
 
     return Bench(store, wait, events)

@@ -41,10 +41,15 @@ async def _running(role: Worker | Relay) -> AsyncIterator[None]:
 
 
 async def met_again(store: RedisStore) -> None:
-    """Return when the store has met the server that came back: its first try finds the old one gone."""
-    with suppress(StoreUnavailable):
-        await store.now_ms()
-    await store.now_ms()
+    """Return when the store has met the server that came back: its first tries find the old one gone."""
+
+    async def answers() -> bool:
+        with suppress(StoreUnavailable):
+            await store.now_ms()
+            return True
+        return False
+
+    await eventually(answers, bool)
 
 
 async def proved(store: RedisStore) -> None:
