@@ -2,12 +2,13 @@
 # make check  style, types, imports, names                  make lock   renew the locked dependencies
 # make bench  a gateway on one core beside its peers, and what the rest costs; wants the machine to itself
 # make properties   5,000 random lives of campaigns, in Redis and in the model side by side: half an hour
+# make faults   what may break breaks under load, and the clients' own log judges what became of it: an hour
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench properties lock clean
+.PHONY: demo test check bench properties faults lock clean
 
 demo: $(VENV)/run
 	$(BIN)/doorbuster demo
@@ -24,6 +25,10 @@ bench: $(VENV)/dev
 properties: $(VENV)/dev
 	scripts/install-servers
 	DOORBUSTER_PROPERTY_SEQUENCES=$${DOORBUSTER_PROPERTY_SEQUENCES:-5000} $(BIN)/python -m pytest tests/properties
+
+faults: $(VENV)/dev
+	scripts/install-servers
+	$(BIN)/python -m loadtests.faults
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections import deque
 from collections.abc import Iterator
 
 import orjson
@@ -57,27 +58,42 @@ async def run(options: Options, console: Console) -> list[Outcome]:
     assert running is not None  # noqa: S101
     # As after Ctrl-C: what was started is stopped on the way out.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    left = deque(_planned(options))
     async with servers() as shared:
-        for fault in chosen(options):
-            outcomes += await _rounds(shared, fault, options, console)
-    return outcomes
+        while left:
+            await _on_one_stack(shared, left, outcomes, options, console)
+    order = list(FAULTS)
+    return sorted(outcomes, key=lambda one: order.index(one.fault))
 
 
-async def _rounds(shared: Servers, fault: Fault, options: Options, console: Console) -> list[Outcome]:
-    """All rounds of a fault, on one stack; on another after a round that went wrong."""
-    outcomes: list[Outcome] = []
-    load = shorter(fault.load, options.rate, options.seconds)
-    while len(outcomes) < options.rounds:
-        async with stack(shared, fault.setting, f"{fault.name}/{options.seed}") as found:
-            while len(outcomes) < options.rounds:
-                seed = f"{fault.name}/{options.seed + len(outcomes)}"
-                outcome, log = await play(found, fault, seed, load)
-                outcomes.append(outcome)
-                console.print(_line(outcome), highlight=False, markup=False)
-                if not outcome.ok:
-                    _keep(options, outcome, log)
-                    break
-    return outcomes
+def _planned(options: Options) -> list[tuple[Fault, str]]:
+    """Every round: its fault and its seed. Those of one setting come together."""
+    faults = list(chosen(options))
+    settings = list(dict.fromkeys(fault.setting for fault in faults))
+    faults.sort(key=lambda fault: settings.index(fault.setting))
+    numbers = range(options.seed, options.seed + options.rounds)
+    return [(fault, f"{fault.name}/{number}") for fault in faults for number in numbers]
+
+
+async def _on_one_stack(
+    shared: Servers,
+    left: deque[tuple[Fault, str]],
+    outcomes: list[Outcome],
+    options: Options,
+    console: Console,
+) -> None:
+    """Rounds of one setting, until there is none left, or one has gone wrong: then the next has its own."""
+    setting = left[0][0].setting
+    async with stack(shared, setting, left[0][1]) as found:
+        while left and left[0][0].setting == setting:
+            fault, seed = left.popleft()
+            load = shorter(fault.load, options.rate, options.seconds)
+            outcome, log = await play(found, fault, seed, load)
+            outcomes.append(outcome)
+            console.print(_line(outcome), highlight=False, markup=False)
+            if not outcome.ok:
+                _keep(options, outcome, log)
+                return
 
 
 def _line(outcome: Outcome) -> str:

@@ -89,7 +89,7 @@ def _exhaust(dsn: str) -> int:
         return count
 
 
-@fault(quick=True)
+@fault()
 async def postgres_read_only(stack: Stack, moment: Moment) -> None:
     """PostgreSQL takes nothing for 3 s, as a standby or one whose disk is full."""
     await asyncio.to_thread(
