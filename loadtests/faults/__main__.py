@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import orjson
 import uvloop
@@ -39,9 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"faults: {error}", file=sys.stderr)
         return 2
     console.print(table(outcomes))
-    if options.json is not None:
-        found = [one.to_json() for one in outcomes]
-        options.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return 0 if all(one.ok for one in outcomes) else 1
 
 
@@ -90,6 +87,7 @@ async def _on_one_stack(
             load = shorter(fault.load, options.rate, options.seconds)
             outcome, log = await play(found, fault, seed, load)
             outcomes.append(outcome)
+            _write(options, outcomes)
             console.print(_line(outcome), highlight=False, markup=False)
             if not outcome.ok:
                 _keep(options, outcome, log)
@@ -112,6 +110,13 @@ def _line(outcome: Outcome) -> str:
     lines += [f"    seen: {one}" for one in outcome.seen]
     lines += [f"    repair: {one}" for one in outcome.repairs]
     return "\n".join(lines)
+
+
+def _write(options: Options, outcomes: Iterable[Outcome]) -> None:
+    """After each round, so that there is something when somebody loses patience."""
+    if options.json is not None:
+        found = [one.to_json() for one in outcomes]
+        options.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def _keep(options: Options, outcome: Outcome, log: ClientLog) -> None:

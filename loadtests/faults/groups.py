@@ -104,7 +104,8 @@ class Guarded(One):
 
     def whole(self) -> bool:
         """Whether the replica follows the master."""
-        return bool(call(self.replica().port, "ROLE")[3] == "connected")
+        role = call(self.replica().port, "ROLE")
+        return bool(role[0] == "slave" and role[3] == "connected")
 
     @staticmethod
     def _knows_all(port: int) -> bool:

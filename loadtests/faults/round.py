@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import psycopg
+from redis.exceptions import RedisError
 
 from doorbuster import bootstrap
 from loadtests.faults.fault import Fault, Missed, Moment
 from loadtests.faults.judge import HOLDS, Bounds, Excuse, Verdict, judge, read_book
 from loadtests.faults.log import ClientLog
+from loadtests.faults.processes import ProcessFailed
 from loadtests.faults.shoppers import PER_USER, Load, Shoppers, put_on_sale
 from loadtests.faults.stack import JWT_SECRET, SERVICE_KEY, Stack
 from reservation.outbox import Outbox
@@ -75,7 +77,7 @@ async def play(stack: Stack, fault: Fault, seed: str, load: Load) -> tuple[Outco
         try:
             async with asyncio.timeout(FAULT_SECONDS_MAX):
                 await fault.inject(stack, moment)
-        except (Missed, TimeoutError) as error:
+        except (Missed, TimeoutError, ProcessFailed, RedisError, OSError, psycopg.Error) as error:
             missed = str(error) or f"not over within {FAULT_SECONDS_MAX:g} s"
         if not moment.ended_at:
             moment.over()
