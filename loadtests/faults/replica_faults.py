@@ -6,17 +6,17 @@ import asyncio
 import signal
 from typing import cast
 
-from reservation.cluster import SLOTS
-
 from loadtests.faults.fault import Moment, fault
 from loadtests.faults.groups import Guarded, Nodes, call, until
 from loadtests.faults.repair import reconcile
 from loadtests.faults.stack import Setting, Stack
+from reservation.cluster import SLOTS
 
 SENTINELS = Setting(store="sentinels")
 CLUSTER = Setting(store="cluster")
 LAG_SECONDS = 0.7
 DOWN_SECONDS = 3.0
+PROVED_SECONDS = 2.0
 UNREPLICATED = "what the replica did not have and had not reached PostgreSQL"
 
 
@@ -46,17 +46,18 @@ async def split_brain(stack: Stack, moment: Moment) -> None:
     master, replica = await asyncio.to_thread(lambda: (group.master(), group.replica()))
     master.send(signal.SIGSTOP)
     await until(lambda: group.master() is replica, "the replica is master")
-    for sentinel in group.sentinels:
-        sentinel.send(signal.SIGSTOP)
+    # Killed, and not stopped: a sentinel that finds that it stood still does nothing for 30 s.
+    await asyncio.gather(*(sentinel.kill() for sentinel in group.sentinels))
     master.send(signal.SIGCONT)
     await asyncio.sleep(DOWN_SECONDS)
     roles = [(await asyncio.to_thread(call, one.port, "ROLE"))[0] for one in group.members]
     moment.expect(roles == ["master", "master"], "there were two masters")
-    for sentinel in group.sentinels:
-        sentinel.send(signal.SIGCONT)
-    moment.over()
-    await reconcile(stack, moment)
+    await asyncio.gather(*(sentinel.start() for sentinel in group.sentinels))
     await until(group.whole, "the old master follows the new one")
+    moment.over()
+    # Who was acknowledged something by the old master comes to the new one, and says so.
+    await asyncio.sleep(PROVED_SECONDS)
+    await reconcile(stack, moment)
 
 
 @fault(setting=CLUSTER)
