@@ -255,6 +255,7 @@ async def _check_writable(connection: psycopg.AsyncConnection[Any]) -> None:
     """Raises where the server takes no writes any more: another has taken its place."""
     cursor = await connection.execute("SHOW transaction_read_only")
     if await cursor.fetchone() != ("off",):
+        await connection.close()  # or the pool would keep it
         raise psycopg.OperationalError("the server has become read-only")
 
 
