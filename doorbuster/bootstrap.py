@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from doorbuster.settings import Settings
+import structlog
+
+from doorbuster.settings import PREFIX, Settings, SettingsError
 from gateway.app import Parts
 from gateway.auth import Authenticator
 from gateway.jwks import KeySet
@@ -18,14 +21,17 @@ from reservation.administration import Administration
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.desk import Desk
+from reservation.durability import durability
 from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
+from reservation.outcomes import StoreUnavailable
 from reservation.redis_store import RedisStore
-from reservation.servers import Servers, connected
+from reservation.servers import Servers, all_clients, connected
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 from settlement.audit import Auditor
 from settlement.book import Book
+from settlement.book_witness import BookWitness
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
 from settlement.notifier import Notifier, Recipient
 from settlement.provider import HttpRefunds
@@ -37,6 +43,8 @@ from settlement.relay import Relay
 from settlement.source import OutboxSource, Source
 from settlement.sweeper import Sweeper
 from settlement.worker import Worker
+
+_log = structlog.get_logger(__name__)
 
 
 def _needed(settings: Settings, name: str) -> str:
@@ -56,6 +64,24 @@ async def redis_servers(settings: Settings) -> AsyncIterator[Servers]:
         yield servers
 
 
+async def check_store(settings: Settings) -> None:
+    """Raises SettingsError if the store would lose reservations by itself. One that is away is used when
+    it comes back, unchecked."""
+    async with redis_servers(settings) as servers:
+        try:
+            all_found = await asyncio.gather(*map(durability, await all_clients(servers)))
+        except StoreUnavailable as fault:
+            _log.warning("durability_not_checked", error=str(fault))
+            return
+    found = max(all_found, key=lambda one: one.defect)
+    if not found.defect:
+        _log.info("durability", lost_with_its_machine=found.loses)
+    elif settings.allow_unsafe_redis:
+        _log.warning("unsafe_redis", reason=found.defect)
+    else:
+        raise SettingsError(f"{PREFIX}REDIS_URL: this Redis {found.defect}, or {PREFIX}ALLOW_UNSAFE_REDIS=1")
+
+
 @asynccontextmanager
 async def book(settings: Settings, *, connections_max: int = 4) -> AsyncIterator[Book]:
     found = Book(_needed(settings, "postgres_dsn"), connections_max=connections_max)
@@ -64,6 +90,17 @@ async def book(settings: Settings, *, connections_max: int = 4) -> AsyncIterator
         yield found
     finally:
         await found.close()
+
+
+def unfenced(store: RedisStore) -> Callable[[], Awaitable[None]]:
+    """A check of whether the store answers, and takes reservations."""
+
+    async def check() -> None:
+        reason = await store.fenced()
+        if reason:
+            raise StoreUnavailable(f"fenced: {reason}")
+
+    return check
 
 
 @asynccontextmanager
@@ -101,7 +138,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             audit=Auditor(store, the_book).audit,
             backlog=Outbox(servers, consumer_name()).backlog,
             outbox_events_max=settings.outbox_events_max,
-            checks={"store": store.now_ms, "book": the_book.ping},
+            checks={"store": unfenced(store), "book": the_book.ping},
             sandbox_base_url=own_url if settings.sandbox else None,
         )
 
@@ -192,7 +229,7 @@ async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
-        yield Sweeper(store, catalog, desk, waitlist, orders)
+        yield Sweeper(store, catalog, desk, waitlist, orders, BookWitness(store, the_book))
 
 
 @asynccontextmanager

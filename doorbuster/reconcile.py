@@ -17,7 +17,9 @@ async def run_reconcile(settings: Settings, campaign: str | None, *, repair: boo
     """Reconcile one campaign or all that either store knows; None when there is no such campaign."""
     async with bootstrap.reconciler(settings) as (reconciler, catalog, book):
         chosen = await chosen_campaigns(catalog, book, campaign)
-        return None if chosen is None else await reconciler.reconcile(chosen, repair=repair)
+        if chosen is None:
+            return None
+        return await reconciler.reconcile(chosen, repair=repair, lift=campaign is None)
 
 
 def text(found: Reconciliation, *, repair: bool) -> str:
@@ -39,12 +41,17 @@ def _lines(found: Reconciliation, repair: bool) -> Iterator[str]:
             yield f"  and {len(of_it) - SHOWN_MAX:,} more; --json has all"
     for campaign in found.paused:
         yield f"{campaign} is paused: audit it, then resume it"
+    if found.lifted:
+        yield "the fence is lifted: Redis takes reservations again"
+    if found.fenced:
+        yield f"Redis is fenced, and takes nothing: {found.fenced}"
+        yield "--repair of all campaigns lifts the fence"
+    left = sum(not one.mended for one in found.differences)
     if not found.differences:
         yield "reconcile: Redis and PostgreSQL agree"
-    elif found.ok:
+    elif left == 0:
         yield "reconcile: everything was mended"
     else:
-        left = sum(not one.mended for one in found.differences)
         yield f"reconcile: {left:,} difference{'' if left == 1 else 's'}" + (
             " could not be mended" if repair else "; --repair mends what can be mended"
         )

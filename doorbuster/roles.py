@@ -51,12 +51,15 @@ async def run_gateway(settings: Settings, host: str, port: int) -> None:
     # On all addresses, it reaches itself on loopback.
     own_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     own_url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{port}"
+    await bootstrap.check_store(settings)
     async with bootstrap.gateway_parts(settings, own_url) as parts:
         await serve(build(parts), host, port, stop)
 
 
 async def run_worker(settings: Settings) -> None:
     stop = stop_on_signals()
+    if settings.amqp_url is None:
+        await bootstrap.check_store(settings)
     async with (
         bootstrap.worker(settings) as worker,
         bootstrap.refunder(settings) as refunder,
@@ -77,6 +80,7 @@ async def run_worker(settings: Settings) -> None:
 
 async def run_relay(settings: Settings) -> None:
     stop = stop_on_signals()
+    await bootstrap.check_store(settings)
     async with bootstrap.relay(settings) as relay:
 
         async def pass_on() -> None:
@@ -89,6 +93,7 @@ async def run_relay(settings: Settings) -> None:
 
 async def run_sweeper(settings: Settings) -> None:
     stop = stop_on_signals()
+    await bootstrap.check_store(settings)
     async with bootstrap.sweeper(settings) as sweeper:
         await until(stop, *sweeper.loops())
 

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import jwt
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import ProgrammingError
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -48,6 +45,10 @@ def _redis_url(url: str) -> str:
 
 
 def _dsn(dsn: str) -> str:
+    # Imported where it is needed: it takes a second, which not every command has to wait for.
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.errors import ProgrammingError
+
     try:
         conninfo_to_dict(dsn)
     except ProgrammingError as error:
@@ -80,6 +81,8 @@ def _webhook_secret(secret: str) -> str:
 def _key_set(source: str) -> str:
     if source.startswith(("http://", "https://")):
         return source  # its issuer may be away now and back later
+    import jwt
+
     try:
         jwt.PyJWKSet.from_json(Path(source).read_text("utf-8"))
     except (OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
@@ -110,6 +113,9 @@ class Settings(BaseSettings):
     notify_url: Annotated[str, _url("http", "https")] | None = None
     """Where the merchant's systems take notifications."""
     notify_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
+
+    allow_unsafe_redis: bool = False
+    """Whether a Redis that evicts, or does not persist, is used all the same."""
 
     outbox_events_max: Annotated[int, Field(ge=1)] = 5_000_000
     """Events that may wait for the book before new reservations are refused. Of reservations that were made

@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 
 from doorbuster.apply import apply_samples
+from doorbuster.bootstrap import check_store
 from doorbuster.embedded import (
     postgres_program,
     redis_program,
@@ -225,6 +226,7 @@ async def run_gateways(settings: Settings, host: str, port: int, workers: int, m
     """Several gateway processes on one port, until told to stop. Raises StackError."""
     stop = stop_on_signals()
     supervisor = Supervisor()
+    await check_store(settings)  # before there are processes that would refuse, and be started again
     with reserved_port(host, port) as port:
         try:
             for program in gateway_programs(settings, host, port, workers, metrics_dir):
@@ -249,6 +251,8 @@ async def _start_servers(
         dsn = f"postgresql://postgres@/postgres?host={socket_dir}"
         settings = settings.model_copy(update={"postgres_dsn": dsn})
     await wait_for_redis(settings.redis_url or "", stop)
+    if not stop.is_set():
+        await check_store(settings)
     await wait_for_postgres(settings.postgres_dsn or "", stop)
     return settings
 

@@ -73,6 +73,7 @@ class Operators:
     async def _families(self) -> list[Metric]:
         try:
             backlog = await self._backlog(await self._store.now_ms())
+            fenced = await self._store.fenced()
             found = await asyncio.gather(*(self._units(campaign) for campaign in self._shown()))
         except Fault:
             return [gauge("doorbuster_store_up", "1 when the store answers.", [({}, 0)])]
@@ -80,6 +81,11 @@ class Operators:
         drift = [campaign[1] for campaign in found]
         return [
             gauge("doorbuster_store_up", "1 when the store answers.", [({}, 1)]),
+            gauge(
+                "doorbuster_store_fenced",
+                "1 while the store takes nothing: it has lost something, and is to be reconciled.",
+                [({}, int(bool(fenced)))],
+            ),
             gauge("doorbuster_outbox_events", "Events not yet out of the outbox.", [({}, backlog.events)]),
             gauge(
                 "doorbuster_outbox_oldest_seconds",

@@ -56,6 +56,8 @@ class Catalog:
         """The campaign as the store has it now."""
         stored = await self._store.campaign(campaign_id)
         if stored is None:
+            if await self._store.fenced():
+                raise StoreUnavailable(f"the store is fenced, and may have lost campaign {campaign_id}")
             self._campaigns.pop(campaign_id, None)
             return None
         known = self._campaigns.get(campaign_id)

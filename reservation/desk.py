@@ -29,8 +29,9 @@ from reservation.record import Facts, Price, Reservation, State
 from reservation.steps import Decision, Event, Steps, Unchanged, due
 from reservation.validation import FieldError, Invalid
 
-ATTEMPTS_MAX = 20
-"""Every lost attempt is another's success, so running out means real trouble."""
+ATTEMPTS_MAX = 100
+"""Every lost attempt is another's success, and no more than a hundred move one reservation at once, as
+notices of its refunds do: so running out means real trouble."""
 USUAL_TERMS_MAX = 10_000
 
 _DETAILS = {
@@ -138,7 +139,7 @@ class Desk:
             if outcome in (Outcome.MOVED, Outcome.REPLAYED) and reservation is not None:
                 return Reserved(reservation, outcome is Outcome.REPLAYED)
             if outcome is Outcome.STORE_UNAVAILABLE:
-                raise StoreUnavailable(f"the store does not have campaign {campaign_id}")
+                raise StoreUnavailable(f"the store is fenced, or does not have campaign {campaign_id}")
             return refusal_of(outcome, campaign, now_ms, why)
         raise Contended(campaign_id)
 
@@ -329,7 +330,9 @@ class Desk:
             elif outcome is Outcome.STALE:
                 campaign = await self._catalog.load(reservation_id.campaign)
             elif outcome is Outcome.STORE_UNAVAILABLE:
-                raise StoreUnavailable(f"the store does not have {reservation_id.campaign}")
+                raise StoreUnavailable(
+                    f"the store is fenced, or does not have campaign {reservation_id.campaign}"
+                )
             else:
                 return refusal_of(outcome, campaign, now_ms, pays_from_ms=move.gate.opens_at_ms)
         raise Contended(str(reservation_id))

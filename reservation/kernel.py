@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from reservation.fence import Run
 from reservation.ids import ReservationId
 from reservation.outcomes import (
     ConfigureOutcome,
@@ -301,7 +302,25 @@ class Store(Protocol):
         """Tell the book of a reservation once more, as it is."""
         ...
 
-    async def reservation(self, reservation_id: ReservationId) -> Reservation | None: ...
+    async def runs(self) -> Sequence[Run]:
+        """The lives of the store's processes, one a shard; see fence.py."""
+        ...
+
+    async def fenced(self) -> str:
+        """Why the store takes nothing; empty while it does."""
+        ...
+
+    async def fence(self, reason: str) -> None:
+        """Have the store refuse every reservation, move and place, until the fence is lifted."""
+        ...
+
+    async def lift(self) -> None:
+        """Lift the fence: what the store had lost was brought back, as far as the book knows it."""
+        ...
+
+    async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
+        """None where there is none; a fenced store cannot know, and raises StoreUnavailable."""
+        ...
 
     async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]: ...
 

@@ -66,6 +66,26 @@ class ShardKeys:
         return f"{self.prefix}:unsettled"
 
     @cached_property
+    def run(self) -> str:
+        """Hash: run_id of the server process, epoch, base, began_at; see lua/enter.lua."""
+        return f"{self.prefix}:run"
+
+    @cached_property
+    def fence(self) -> str:
+        """String: why the shard takes nothing; there only while it does."""
+        return f"{self.prefix}:fence"
+
+    @cached_property
+    def for_enter(self) -> tuple[str, ...]:
+        """KEYS of enter.lua, in its order."""
+        return self.run, self.fence, self.outbox
+
+    @cached_property
+    def for_lift(self) -> tuple[str, ...]:
+        """KEYS of lift.lua, in its order."""
+        return self.for_enter
+
+    @cached_property
     def for_forget(self) -> tuple[str, ...]:
         """KEYS of forget.lua, in its order."""
         return self.outbox, self.unsettled
@@ -187,7 +207,7 @@ class OfferKeys(CampaignKeys):
     def for_reserve(self, hold_ms: int) -> tuple[str, ...]:
         """KEYS of reserve.lua, in its order."""
         before = self._named("campaign used caps tally reservations terms users")
-        after = self._named("hold_times deadlines outbox unsettled queue places queues")
+        after = self._named("hold_times deadlines outbox unsettled queue places queues fence")
         return (*before, self.shard.holds(hold_ms), *after)
 
     @cached_property
@@ -195,13 +215,13 @@ class OfferKeys(CampaignKeys):
         """KEYS of move.lua, in its order."""
         return self._named(
             "campaign used caps tally reservations terms users deadlines outbox unsettled queue places"
-            " ranking final"
+            " ranking final fence"
         )
 
     @cached_property
     def for_place(self) -> tuple[str, ...]:
         """KEYS of place.lua, in its order."""
-        return self._named("campaign used caps tally users places queue queues")
+        return self._named("campaign used caps tally users places queue queues fence")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from reservation.fence import Run
 from reservation.ids import ReservationId
 from reservation.kernel import (
     INDEX_IDS_MAX,
@@ -41,6 +42,7 @@ from reservation.outcomes import (
     PlaceOutcome,
     RestateOutcome,
     RestoreOutcome,
+    StoreUnavailable,
 )
 from reservation.record import Facts, Record, Reservation, State
 
@@ -127,6 +129,7 @@ class ModelStore:
         self._orders: dict[str, StoredOrder] = {}
         self._unfinished: set[str] = set()
         self.outbox: list[ModelEvent] = []
+        self._fence = ""
 
     def wait(self) -> float:
         return 0.0
@@ -358,8 +361,8 @@ class ModelStore:
                 left_out.add(claim.refusal)
         return "", left_out
 
-    @staticmethod
     def _closed(
+        self,
         campaign: _Campaign | None,
         asked: Terms | Move,
         now: int,
@@ -369,7 +372,7 @@ class ModelStore:
     ) -> str:
         """The refusal that the campaign and its windows give, or nothing."""
         gate = asked.gate
-        if campaign is None:
+        if campaign is None or self._fence:
             return Outcome.STORE_UNAVAILABLE
         if asked.revision not in (0, campaign.revision):
             return Outcome.STALE
@@ -393,9 +396,23 @@ class ModelStore:
     def _cap(campaign: _Campaign, claim: Claim, counter: str) -> int:
         return campaign.caps.get(counter, 0) if claim.cap is None else claim.cap
 
+    async def runs(self) -> list[Run]:
+        return []  # it lives once, and loses nothing
+
+    async def fenced(self) -> str:
+        return self._fence
+
+    async def fence(self, reason: str) -> None:
+        self._fence = reason
+
+    async def lift(self) -> None:
+        self._fence = ""
+
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
         campaign = self._campaigns.get(reservation_id.campaign)
         found = campaign.reservations.get(reservation_id.digest) if campaign else None
+        if found is None and self._fence:
+            raise StoreUnavailable(f"the store is fenced, and may have lost {reservation_id}")
         return found[0] if found else None
 
     async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]:

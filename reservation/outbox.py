@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from reservation.envelope import Envelope, events_in
+from reservation.fence import Fence
 from reservation.keys import ALL_SHARDS, ShardKeys
 from reservation.pipes import Pipes, together
 from reservation.record import MadeOn, Record
@@ -107,7 +108,8 @@ class Outbox:
     """Reads the outbox as one consumer. Every method may raise StoreUnavailable."""
 
     def __init__(self, servers: Servers, consumer: str) -> None:
-        self._pipes = Pipes(servers)
+        self._fence = Fence()
+        self._pipes = Pipes(servers, self._fence.enter)
         self._consumer = consumer
         self._by_stream = {shard.outbox: shard for shard in ALL_SHARDS}
         self._take_over_at = 0.0
@@ -136,6 +138,8 @@ class Outbox:
 
     async def next(self) -> list[Entry]:
         """What a dead reader left, else what nobody has read yet; waits up to BLOCK_MS for it."""
+        # Where the store went and came back, it is entered anew: what was read may be more than it now has.
+        await together(pipe.call("PING") for pipe in self._pipes.all)
         now = time.monotonic()
         if now >= self._take_over_at:
             self._take_over_at = now + IDLE_MS_MIN / 1000
@@ -155,6 +159,8 @@ class Outbox:
                 raise
             await self.open()  # the store was emptied under us
             return []
+        for entry in read:
+            self._fence.saw(self._by_stream[entry.stream], entry.entry_id)
         self._read_at = time.monotonic() + (READ_SECONDS_MIN if len(read) < READ_ENTRIES_MAX else 0.0)
         return read
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -37,6 +37,11 @@ from redis.exceptions import (
 
 from reservation.outcomes import StoreUnavailable
 from reservation.scripts import Script
+
+Ask = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
+"""Sends commands on one connection and gives their replies. What a server answers in error is one too."""
+Enter = Callable[[Ask], Awaitable[None]]
+"""What is said on a new connection before anything else. What it raises, the connection is given up for."""
 
 BATCH_COMMANDS_MAX = 256
 REPLY_SECONDS_MAX = 5.0
@@ -128,8 +133,9 @@ class _Call(Waiting):
 class Pipe:
     """Sends commands in batches, one at a time."""
 
-    def __init__(self, client: Redis, elsewhere: Elsewhere | None = None) -> None:
+    def __init__(self, client: Redis, enter: Enter | None = None, elsewhere: Elsewhere | None = None) -> None:
         self.client = client
+        self._enter = enter
         self._elsewhere = elsewhere
         self._waiting: list[Waiting] = []
         self._wire: _Wire | None = None
@@ -240,9 +246,7 @@ class Pipe:
     async def _connect(self) -> None:
         patience = asyncio.get_running_loop().call_later(CONNECT_PATIENCE_SECONDS, self._lose_patience)
         try:
-            # For good. The client's pool knows of it, and closes it with the others.
-            connection = await self.client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-            wire = _Wire(self, connection)
+            wire = _Wire(self, await self._connection())
         except Exception as error:
             self._connecting = None
             self._again_at = time.monotonic() + random.uniform(*AWAY_SECONDS)  # noqa: S311
@@ -262,6 +266,23 @@ class Pipe:
     def _lose_patience(self) -> None:
         self.away = self.away or f"no connection within {CONNECT_PATIENCE_SECONDS:g} s"
         self._refuse(self.away)
+
+    async def _connection(self) -> Any:
+        """One that is ours for good. The client's pool knows of it, and closes it with the others."""
+        connection = await self.client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        if self._enter is None:
+            return connection
+
+        async def ask(commands: Sequence[Sequence[Any]]) -> list[Any]:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await _reply(connection) for _ in commands]
+
+        try:
+            await self._enter(ask)
+        except BaseException:
+            await self._leave(connection)
+            raise
+        return connection
 
     async def _leave(self, connection: Any) -> None:
         with suppress(*_AWAY):
@@ -335,6 +356,13 @@ class _Wire(asyncio.Protocol):
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _error(message: str) -> ResponseError:

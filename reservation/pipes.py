@@ -18,7 +18,7 @@ from redis.exceptions import MovedError
 from reservation.cluster import Cluster
 from reservation.keys import ALL_SHARDS, SHARDS, ShardKeys
 from reservation.outcomes import StoreUnavailable
-from reservation.pipe import Pipe, Waiting, unable
+from reservation.pipe import Enter, Pipe, Waiting, unable
 from reservation.redis_url import Node
 
 HOPS_MAX = 5
@@ -31,14 +31,15 @@ T = TypeVar("T")
 class Pipes:
     """A pipe for each server."""
 
-    def __init__(self, servers: Redis | Cluster) -> None:
+    def __init__(self, servers: Redis | Cluster, enter: Enter | None = None) -> None:
+        self._enter = enter
         self._cluster = servers if isinstance(servers, Cluster) else None
         self._by_node: dict[Node, Pipe] = {}
         if isinstance(servers, Cluster):
             servers.tell(self._share_out)
             self._share_out()
         else:
-            self._of = [Pipe(servers)] * SHARDS
+            self._of = [Pipe(servers, enter)] * SHARDS
             self.all: tuple[Pipe, ...] = (self._of[0],)
             """Those of servers that keep a shard."""
 
@@ -116,7 +117,7 @@ class Pipes:
         assert self._cluster is not None  # noqa: S101  (there are nodes)
         found = self._by_node.get(node)
         if found is None:
-            found = self._by_node[node] = Pipe(self._cluster.client(node), self)
+            found = self._by_node[node] = Pipe(self._cluster.client(node), self._enter, self)
         return found
 
 

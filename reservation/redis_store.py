@@ -11,6 +11,7 @@ import ormsgpack
 from redis.asyncio import Redis
 
 from reservation import attempt
+from reservation.fence import Fence, Run, fence_command, read_run
 from reservation.ids import ReservationId
 from reservation.kernel import (
     RANKED,
@@ -69,13 +70,15 @@ class RedisStore:
     """Live state in Redis; see kernel.Store for what it promises."""
 
     def __init__(self, servers: Servers) -> None:
-        self._pipes = Pipes(servers)
-        self._reserver = Reserver(self._pipes)
+        self._fence = Fence()
+        self._pipes = Pipes(servers, self._fence.enter)
+        self._reserver = Reserver(self._pipes, self._fence)
         self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
         self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
         self._move = script("move")
         self._restore = script("restore")
         self._restate = script("restate")
+        self._lift = script("lift")
         self._snapshot = script("snapshot")
         self._configure = script("configure")
         self._place = script("place")
@@ -155,7 +158,11 @@ class RedisStore:
 
     async def move(self, move: Move) -> Moved:
         keys = offer_keys(move.id.campaign, move.sku)
-        outcome, now_ms, packed = await self._run(self._move, keys.shard, keys.for_move, move_arguments(move))
+        outcome, now_ms, packed, entry_id = await self._run(
+            self._move, keys.shard, keys.for_move, move_arguments(move)
+        )
+        if entry_id:
+            self._fence.saw(keys.shard, entry_id)
         return Moved(Outcome(outcome.decode()), now_ms, await self._unpack(move.id, packed))
 
     async def restore(self, reservation_id: ReservationId, record: Record) -> Restored:
@@ -170,9 +177,27 @@ class RedisStore:
         (outcome,) = await self._run(self._restate, keys.shard, keys.for_restate, args)
         return RestateOutcome(outcome.decode())
 
+    async def runs(self) -> list[Run]:
+        found = await self._pipes.each(
+            lambda shard: ("HMGET", shard.run, "epoch", "run_id", "base", "began_at")
+        )
+        return [read_run(*one) if one[0] else Run(0, "", 0, 0, 0) for one in found]
+
+    async def fenced(self) -> str:
+        found = await self._pipes.each(lambda shard: ("GET", shard.fence))
+        return next((reason.decode() for reason in found if reason), "")
+
+    async def fence(self, reason: str) -> None:
+        await self._pipes.each(lambda shard: fence_command(shard, reason))
+
+    async def lift(self) -> None:
+        await together(self._pipes.of(shard).run(self._lift, shard.for_lift, []) for shard in ALL_SHARDS)
+
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
         keys = campaign_keys(reservation_id.campaign)
         packed = await self._ask(keys.shard, "HGET", keys.reservations, reservation_id.digest)
+        if packed is None and await self._ask(keys.shard, "EXISTS", keys.shard.fence):
+            raise StoreUnavailable(f"the store is fenced, and may have lost {reservation_id}")
         return await self._unpack(reservation_id, packed)
 
     async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]:

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from reservation.fence import Fence
 from reservation.kernel import Asking, Claim, Gate, Terms
 from reservation.keys import campaign_keys, offer_keys
 from reservation.outcomes import Outcome
@@ -33,8 +34,9 @@ _OUTCOME, _RECORD = 0, 1
 class Reserver:
     """Puts those who ask on the same terms together."""
 
-    def __init__(self, pipes: Pipes) -> None:
+    def __init__(self, pipes: Pipes, fence: Fence) -> None:
         self._pipes = pipes
+        self._fence = fence
         self._groups: dict[Terms, _Group] = {}
         self._commands: WeakKeyDictionary[Terms, list[Any]] = WeakKeyDictionary()
 
@@ -63,6 +65,9 @@ class Reserver:
         """Let nobody join it any more."""
         if self._groups.get(group.terms) is group:
             del self._groups[group.terms]
+
+    def saw(self, terms: Terms, entry_id: bytes) -> None:
+        self._fence.saw(campaign_keys(terms.campaign).shard, entry_id)
 
     def halve(self, group: _Group) -> None:
         """Ask again, in two groups."""
@@ -116,8 +121,10 @@ class _Group(Waiting):
                 asking.failed(reply)
         else:
             self.pipe.unanswered -= len(self.asking)
-            now_ms = reply[0]
-            for place, asking in enumerate(self.asking, 1):
+            now_ms, entry_id = reply[0], reply[1]
+            if entry_id:
+                self._reserver.saw(self.terms, entry_id)
+            for place, asking in enumerate(self.asking, 2):
                 answer = reply[place]
                 if isinstance(answer, bytes):
                     asking.answered(OUTCOMES[answer], now_ms, None)

@@ -66,6 +66,14 @@ def any_client(servers: Servers) -> Redis:
     return servers if isinstance(servers, Redis) else servers.client(random.choice(servers.owners))  # noqa: S311
 
 
+async def all_clients(servers: Servers) -> list[Redis]:
+    """A client of each of them that keeps a shard."""
+    if isinstance(servers, Redis):
+        return [servers]
+    await servers.learn()
+    return [servers.client(one) for one in servers.nodes()]
+
+
 def _options() -> dict[str, Any]:
     """What every pool is made with."""
     return {

@@ -210,6 +210,16 @@ class Book:
         versions = {row[0]: row[1] for row in found}
         return {one: versions[str(one)] for one in ids if str(one) in versions}
 
+    async def changed_between(self, campaigns: Sequence[str], after_ms: int, before_ms: int) -> bool:
+        """Whether any order of these campaigns last changed in a millisecond between these two."""
+        parameters = {
+            "campaigns": list(campaigns),
+            "after": _instant(after_ms + 0.5),
+            "before": _instant(before_ms - 0.5),
+        }
+        ((found,),) = await self._all(statement("changed_between"), parameters)
+        return bool(found)
+
     async def main_orders(self) -> AsyncIterator[list[MainOrder]]:
         """Main orders, some at a time, each with the campaigns that it was used in."""
         after = ""
@@ -249,6 +259,10 @@ class Book:
                 return await cursor.fetchall()
         except (psycopg.Error, PoolTimeout, OSError) as error:
             raise BookUnavailable(str(error)) from error
+
+
+def _instant(ms: float) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 async def _check_writable(connection: psycopg.AsyncConnection[Any]) -> None:

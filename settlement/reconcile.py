@@ -66,11 +66,15 @@ class Reconciliation:
     differences: list[Difference] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)
     """Campaigns that repair has left paused: audit them, then resume."""
+    fenced: str = ""
+    """Why the store takes nothing, if so."""
+    lifted: bool = False
+    """Whether that is over: what the book has is in the store again."""
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is left that differs."""
-        return all(one.mended for one in self.differences)
+        """Whether nothing is left that differs, nor a fence."""
+        return not self.fenced and all(one.mended for one in self.differences)
 
     def to_json(self) -> dict[str, Any]:
         return {"ok": self.ok, **asdict(self)}
@@ -84,14 +88,23 @@ class Reconciler:
         self._book = book
         self._settle_seconds_max = settle_seconds_max
 
-    async def reconcile(self, campaigns: Sequence[str], *, repair: bool) -> Reconciliation:
-        """These campaigns, and all main orders. With `repair`, what differs is mended where it can be."""
-        found = Reconciliation()
+    async def reconcile(
+        self, campaigns: Sequence[str], *, repair: bool, lift: bool = False
+    ) -> Reconciliation:
+        """These campaigns, and all main orders. With `repair`, what differs is mended where it can be.
+
+        With `lift` too, a fence is lifted afterwards: these must be all campaigns that there are. What cannot
+        be mended never will be, and is told; so it holds up nothing.
+        """
+        found = Reconciliation(fenced=await self._store.fenced())
         await self._main_orders(found, repair)
         for campaign in campaigns:
             if await self._campaign(found, campaign, repair):
                 await self._lost(found, campaign, repair)
                 await self._untold(found, campaign, repair)
+        if repair and lift:
+            await self._store.lift()
+            found.fenced, found.lifted = "", bool(found.fenced)
         return found
 
     async def _main_orders(self, found: Reconciliation, repair: bool) -> None:

@@ -19,6 +19,7 @@ from reservation.order_desk import OrderDesk
 from reservation.outcomes import Contended, Fault
 from reservation.record import State
 from reservation.waitlist import Waitlist
+from settlement.book_witness import LOOK_SECONDS, BookWitness
 from settlement.metrics import LAPSED, SERVED
 from settlement.retry import patiently
 
@@ -33,13 +34,20 @@ class Sweeper:
     """Looks for what is due, for ever. Several may run: everything is done once."""
 
     def __init__(
-        self, store: Store, catalog: Catalog, desk: Desk, waitlist: Waitlist, orders: OrderDesk
+        self,
+        store: Store,
+        catalog: Catalog,
+        desk: Desk,
+        waitlist: Waitlist,
+        orders: OrderDesk,
+        witness: BookWitness,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._desk = desk
         self._waitlist = waitlist
         self._orders = orders
+        self._witness = witness
         self._windows: dict[str, BalanceWindow] = {}
         """By campaign: the window that its reservations' appointments were last brought in line with."""
 
@@ -51,6 +59,7 @@ class Sweeper:
             _again(self.serve, PAUSE_SECONDS),
             _again(self.finish, UNFINISHED_PAUSE_SECONDS),
             _again(self.reschedule, REFRESH_SECONDS),
+            _again(self._witness.look, LOOK_SECONDS),
         )
 
     async def sweep(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from reservation.pipe import Pipe
 from reservation.redis_store import RedisStore, connect_redis
 from tests.contract.test_kernel import ENDS, SALE, first
 from tests.servers import free_port, redis_server
+from tests.settlement.running import proved
 
 
 class Server:
@@ -61,16 +62,6 @@ async def client(server: Server) -> AsyncIterator[Redis]:
     client = connect_redis(server.url)
     yield client
     await client.aclose()
-
-
-async def answering(store: RedisStore) -> None:
-    """Until it is asked again: that a store is away is remembered for a moment."""
-    async with asyncio.timeout(5):
-        while True:
-            with suppress(StoreUnavailable):
-                await store.now_ms()
-                return
-            await asyncio.sleep(0.02)
 
 
 async def on_sale(store: RedisStore) -> Terms:
@@ -118,7 +109,7 @@ async def test_a_store_that_went_is_said_at_once_and_one_that_came_back_is_used_
                 with pytest.raises(StoreUnavailable):
                     await store.now_ms()
         server.start()
-        await answering(store)
+        await proved(store)
         # The same terms, for which a group was asked in vain.
         asked = (store.reserve(terms, digest_of(SALE, user, str(life)), user) for user in ("cat", "dan"))
         assert {moved.outcome for moved in await asyncio.gather(*asked)} == {Outcome.MOVED}

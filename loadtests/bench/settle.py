@@ -20,7 +20,8 @@ from loadtests.bench.figures import Figure
 from loadtests.bench.peak import Unverified
 from loadtests.bench.plan import CAMPAIGN, RESERVATIONS, STOCK, sale, terms_on_sale
 from loadtests.bench.rabbit import installed
-from loadtests.bench.settling import Settling, settling
+from loadtests.bench.servers import Server
+from loadtests.bench.settling import Settling, broker_server, settling
 from loadtests.bench.subjects import DOORBUSTER, Bench, Place, Subject, doorbuster
 from loadtests.bench.wrk import Load, put_load
 from reservation.ids import digest_of
@@ -56,27 +57,37 @@ def measure(bench: Bench, subjects: Sequence[Subject], say: Callable[[str], None
         say("Not installed, and left out: RabbitMQ, and settling through it.")
         return []
     rounds: list[Found] = []
-    for number in range(bench.options.rounds):
-        drained, steady = asyncio.run(_drain(bench)), asyncio.run(_keep_up(bench))
-        together = asyncio.run(_together(bench))
-        rate, cost = drained[SETTLED, "1/s"], sum(drained.values()) - drained[SETTLED, "1/s"]
-        say(
-            f"round {number + 1}  {SETTLED:<26}{rate:>9,.0f}/s  {cost:.1f} us each,"
-            f" {steady[IN_TIME, 'share']:.2%} within 1 s at {STEADY_PER_SECOND:,}/s"
-        )
-        rate, share = together[TOGETHER, "1/s"], together[MEANWHILE, "share"]
-        say(f"round {number + 1}  {TOGETHER:<26}{rate:>9,.0f}/s  {share:.2f} of it {MEANWHILE}")
-        rounds.append(drained | steady | together)
+    with broker_server(bench.cores) as broker:
+        for number in range(bench.options.rounds):
+            drained, steady, together = (
+                _alone(part, bench, broker) for part in (_drain, _keep_up, _together)
+            )
+            rate, cost = drained[SETTLED, "1/s"], sum(drained.values()) - drained[SETTLED, "1/s"]
+            say(
+                f"round {number + 1}  {SETTLED:<26}{rate:>9,.0f}/s  {cost:.1f} us each,"
+                f" {steady[IN_TIME, 'share']:.2%} within 1 s at {STEADY_PER_SECOND:,}/s"
+            )
+            rate, share = together[TOGETHER, "1/s"], together[MEANWHILE, "share"]
+            say(f"round {number + 1}  {TOGETHER:<26}{rate:>9,.0f}/s  {share:.2f} of it {MEANWHILE}")
+            rounds.append(drained | steady | together)
     return [
         Figure(PART, DOORBUSTER, name, unit, tuple(found[name, unit] for found in rounds))
         for name, unit in rounds[0]
     ]
 
 
-async def _drain(bench: Bench) -> Found:
+def _alone(
+    part: Callable[[Bench, Settling], Coroutine[None, None, Found]], bench: Bench, broker: Server
+) -> Found:
+    """What a part finds on servers of its own."""
+    with settling(bench.cores, broker) as parts:
+        return asyncio.run(part(bench, parts))
+
+
+async def _drain(bench: Bench, parts: Settling) -> Found:
     """How fast a backlog is settled, and what of each part's CPU time that takes."""
     backlog = bench.options.backlog
-    with settling(bench.cores) as parts, ExitStack() as running:
+    with ExitStack() as running:
         async with _shoppers(parts) as reserve:
             numbers = iter(range(backlog))
 
@@ -96,10 +107,10 @@ async def _drain(bench: Bench) -> Found:
     return found
 
 
-async def _keep_up(bench: Bench) -> Found:
+async def _keep_up(bench: Bench, parts: Settling) -> Found:
     """How late rows are while reservations come at a steady rate, whether or not those before are done."""
     steady = 2 * bench.options.seconds * STEADY_PER_SECOND
-    with settling(bench.cores) as parts, ExitStack() as running:
+    with ExitStack() as running:
         parts.start(running)
         async with _shoppers(parts) as reserve:
             await reserve(0)  # from here on, all are connected
@@ -116,10 +127,10 @@ async def _keep_up(bench: Bench) -> Found:
     return found
 
 
-async def _together(bench: Bench) -> Found:
+async def _together(bench: Bench, parts: Settling) -> Found:
     """What a gateway accepts while all of it is settled, and what that takes of each part's CPU time."""
     seconds = 2 * bench.options.seconds
-    with settling(bench.cores) as parts, ExitStack() as running:
+    with ExitStack() as running:
         place = Place(parts.home, parts.redis_port)
         gateway = running.enter_context(doorbuster(replace(bench, book_dsn=parts.book_dsn), place))
         parts.pids[GATEWAY] = [gateway.pid]

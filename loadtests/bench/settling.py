@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
+import aio_pika
 from prometheus_client.parser import text_string_to_metric_families
 
 from doorbuster.settings import Settings
@@ -24,6 +26,7 @@ from loadtests.bench.servers import (
     redis_server,
     running,
 )
+from settlement.rabbit import DEAD, EVENTS
 
 RELAY, WORKER = "relay", "worker"
 ROLES = (WORKER, WORKER, RELAY)
@@ -99,13 +102,21 @@ class Settling:
 
 
 @contextmanager
-def settling(cores: Cores) -> Iterator[Settling]:
-    """Redis and PostgreSQL share a core, as in the other parts; RabbitMQ is on the gateway's."""
+def broker_server(cores: Cores) -> Iterator[Server]:
+    """RabbitMQ, on the gateway's core. It takes longest to start, so there is one for all rounds."""
+    with directory() as home, rabbit_server(home, cores.server) as broker:
+        yield broker
+
+
+@contextmanager
+def settling(cores: Cores, broker: Server) -> Iterator[Settling]:
+    """Redis and PostgreSQL share a core, as in the other parts. In the broker there is nothing."""
+    amqp_url = f"amqp://guest:guest@127.0.0.1:{broker.port}/"
+    asyncio.run(_forget_queues(amqp_url))
     with (
         directory() as home,
         redis_server(home, cores.rest, "everysec") as store,
         book_server(home, cores.rest) as book_dsn,
-        rabbit_server(home, cores.server) as broker,
     ):
         postmaster = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
         yield Settling(
@@ -113,6 +124,12 @@ def settling(cores: Cores) -> Iterator[Settling]:
             cores,
             store.port,
             book_dsn,
-            f"amqp://guest:guest@127.0.0.1:{broker.port}/",
+            amqp_url,
             {"Redis": [store.pid], "PostgreSQL": [postmaster], "RabbitMQ": [broker.pid]},
         )
+
+
+async def _forget_queues(amqp_url: str) -> None:
+    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+        await channel.queue_delete(EVENTS)
+        await channel.queue_delete(DEAD)

@@ -7,7 +7,7 @@
 --   What is left of an offer and would do for somebody in line is for the line only.
 --
 -- KEYS: campaign used caps tally reservations terms users deadlines outbox unsettled queue places
---   ranking final
+--   ranking final fence
 -- ARGV: campaign digest version revision opens_at opens_refusal closes_at closes_refusal
 --       first_refusal last_refusal heeds_status user sku quantity state hold_ms deadline facts
 --       type data queued claims...
@@ -19,7 +19,8 @@
 -- Outcomes, in order of precedence: reservation_not_found conflict store_unavailable stale
 --   first_refusal ended closes_refusal opens_refusal paused last_refusal
 --   refusal-of-the-first-claim-that-does-not-hold moved
--- Reply: {outcome, now_ms, record}; the record is empty where there is none.
+-- Reply: {outcome, now_ms, record, entry_id}; the record is empty where there is none, and the entry of the
+--   outbox where none was written.
 
 --@include record
 --@include campaign
@@ -33,17 +34,17 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- 1. The reservation: in the version that was decided on.
 local packed = redis.call('HGET', KEYS[5], digest)
 if not packed then
-  return { 'reservation_not_found', now, '' }
+  return { 'reservation_not_found', now, '', '' }
 end
 local record = read_record(packed, KEYS[6])
 if record[VERSION] ~= tonumber(ARGV[3]) then
-  return { 'conflict', now, packed }
+  return { 'conflict', now, packed, '' }
 end
 
 -- 2. The campaign: there, as the caller knows it, and in its window by this clock.
-local refusal, waiting = refused_by_campaign(KEYS[1], now, 4, ARGV[11] == '1')
+local refusal, waiting = refused_by_campaign(KEYS[1], KEYS[15], now, 4, ARGV[11] == '1')
 if refusal then
-  return { refusal, now, '' }
+  return { refusal, now, '', '' }
 end
 
 -- 3. The one rule: used + n <= cap, for every claim.
@@ -59,7 +60,7 @@ local steps, claims
 refusal, steps, claims =
   weigh_claims(record[CLAIMS], read_claims(22, #ARGV), user, own, queued, KEYS[2], KEYS[3], KEYS[13])
 if refusal then
-  return { refusal, now, '' }
+  return { refusal, now, '', '' }
 end
 
 -- 4. Nothing can refuse any more: write.
@@ -95,7 +96,8 @@ record[FACTS] = ARGV[18]
 packed = cmsgpack.pack(record)
 redis.call('HSET', KEYS[5], digest, packed)
 redis.call('INCRBY', KEYS[10], 1)
-redis.call('XADD', KEYS[9], '*', 'type', ARGV[19], 'id', reservation_id, 'record', packed, 'data', ARGV[20])
+local entry_id = redis.call('XADD', KEYS[9], '*', 'type', ARGV[19], 'id', reservation_id,
+  'record', packed, 'data', ARGV[20])
 -- For those who watch it.
 redis.call('PUBLISH', 'doorbuster:moved:' .. reservation_id, record[VERSION])
-return { 'moved', now, packed }
+return { 'moved', now, packed, entry_id }

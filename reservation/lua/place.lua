@@ -3,7 +3,7 @@
 -- Guarantee: nobody stands in line for what could be had at once, or for what the user's own
 --   limits would refuse. A user has one place a sku; another quantity is another place, at the end.
 --
--- KEYS: campaign used caps tally users places queue queues
+-- KEYS: campaign used caps tally users places queue queues fence
 -- ARGV: campaign revision opens_at opens_refusal closes_at closes_refusal first_refusal
 --       last_refusal sku user quantity details queued claims...
 --   quantity       units wanted; 0 gives the place up, and nothing else is looked at
@@ -32,7 +32,7 @@ if quantity == 0 then
   return { 'absent', now, 0 }
 end
 
-local refusal = refused_by_campaign(KEYS[1], now, 2, true)
+local refusal = refused_by_campaign(KEYS[1], KEYS[9], now, 2, true)
 if refusal then
   return { refusal, now, 0 }
 end

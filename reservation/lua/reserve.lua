@@ -6,7 +6,7 @@
 --   What is left of an offer and would do for somebody in line is for the line only.
 --
 -- KEYS: campaign used caps tally reservations terms users holds hold_times deadlines outbox unsettled
---   queue places queues
+--   queue places queues fence
 -- ARGV: campaign revision opens_at opens_refusal closes_at closes_refusal first_refusal last_refusal
 --       type data queued serves terms_name terms claims_end claims... who...
 --   revision       of the campaign that the terms were made from; 0 when none matters
@@ -25,8 +25,9 @@
 -- Outcomes, in order of precedence: replayed idempotency_mismatch store_unavailable stale
 --   first_refusal ended closes_refusal opens_refusal paused last_refusal conflict (not their turn)
 --   refusal-of-the-first-claim-that-does-not-hold moved
--- Reply: {now_ms, outcome, outcome, ...} in the order of who. Where the caller cannot know the record,
---   instead of the outcome alone: {outcome, record}
+-- Reply: {now_ms, entry_id, outcome, outcome, ...} in the order of who. Where the caller cannot know the
+--   record, instead of the outcome alone: {outcome, record}. entry_id is the last that this run has written
+--   to the outbox, or empty.
 
 --@include record
 --@include campaign
@@ -45,7 +46,7 @@ end
 
 -- 1. The reservations that are there already, and the campaign: as the caller knows it, and open.
 local found = redis.call('HMGET', KEYS[5], unpack(digests))
-local refusal, waiting = refused_by_campaign(KEYS[1], now, 2, true)
+local refusal, waiting = refused_by_campaign(KEYS[1], KEYS[16], now, 2, true)
 local wanted, queued, leave_later, packed_own, known_terms
 if not refusal then
   known_terms = redis.call('HGET', KEYS[6], terms_name)
@@ -71,7 +72,7 @@ if not refusal then
 end
 
 -- 2. The one rule for each: used + n <= cap, for every claim.
-local answers, made, owns, records, who, alone = { now }, {}, {}, {}, {}, {}
+local answers, made, owns, records, who, alone = { now, '' }, {}, {}, {}, {}, {}
 for i, digest in ipairs(digests) do
   local user, packed, answer = users[i], found[i] or made[digest], refusal
   if packed then
@@ -122,7 +123,7 @@ if #who > 0 then
   if not known_terms then
     redis.call('HSET', KEYS[6], terms_name, ARGV[14])
   end
-  redis.call('XADD', KEYS[11], '*', 'type', ARGV[9], 'campaign', campaign, 'at', now, 'terms', ARGV[14],
+  answers[2] = redis.call('XADD', KEYS[11], '*', 'type', ARGV[9], 'campaign', campaign, 'at', now, 'terms', ARGV[14],
     'who', cmsgpack.pack(who), 'data', ARGV[10])
   if hold_ms > 0 then
     -- Who is held equally long is due in the same order. Nobody looks for them before.
@@ -139,7 +140,7 @@ for _, digest in ipairs(alone) do
   if hold_ms > 0 then
     redis.call('ZADD', KEYS[10], now + hold_ms, reservation_id)
   end
-  redis.call('XADD', KEYS[11], '*', 'type', ARGV[9], 'id', reservation_id, 'record', made[digest],
-    'data', ARGV[10])
+  answers[2] = redis.call('XADD', KEYS[11], '*', 'type', ARGV[9], 'id', reservation_id,
+    'record', made[digest], 'data', ARGV[10])
 end
 return answers

@@ -38,6 +38,8 @@ OUTCOMES = {
     "grant": [GrantOutcome],
     "order": [OrderOutcome],
     "forget": [],
+    "enter": [],
+    "lift": [],
     "snapshot": [],
 }
 HOLD_MS = 60_000
@@ -58,7 +60,9 @@ def lua(name: str) -> str:
 def owner_of(script: str) -> OfferKeys | OrderKeys | ShardKeys:
     """The one that knows the keys of a script."""
     found = offer_keys("c", "s")
-    return {"order": order_keys("o"), "forget": found.shard}.get(script, found)
+    return {"order": order_keys("o"), **dict.fromkeys(("forget", "enter", "lift"), found.shard)}.get(
+        script, found
+    )
 
 
 def given_to(script: str) -> list[str]:
@@ -108,7 +112,7 @@ def arguments(source: str) -> list[str]:
 
 def read_arguments(source: str) -> set[int]:
     """The numbers of the arguments that a script reads, itself or through lua/include/campaign.lua."""
-    at = int(re.search(r"refused_by_campaign\(KEYS\[1\], now, (\d+)", source)[1])  # type: ignore[index]
+    at = int(re.search(r"refused_by_campaign\(KEYS\[1\], KEYS\[\d+\], now, (\d+)", source)[1])  # type: ignore[index]
     further = {0, *(int(n) for n in re.findall(r"ARGV\[at \+ (\d+)\]", lua("include/campaign")))}
     return {int(n) for n in re.findall(r"ARGV\[(\d+)\]", source)} | {at + n for n in further}
 

@@ -51,6 +51,7 @@ def test_the_stores_clock_is_the_one_that_we_hold(bed: Bed) -> None:
     runner.run(look())
 
 
+@pytest.mark.timeout(0)  # bounded by the number of sequences, which may be any
 @given(sequences())
 @profile
 def test_the_scripts_and_the_model_live_the_same_lives(bed: Bed, sequence: Sequence) -> None:

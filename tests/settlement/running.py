@@ -1,16 +1,20 @@
-"""Workers and relays that run while a block does, and have ended for certain when it ends."""
+"""Workers and relays that run while a block does, and then have ended for certain; servers that came back."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
+from reservation.fence import PROVING_MS
+from reservation.outcomes import StoreUnavailable
+from reservation.redis_store import RedisStore
 from reservation.tasks import end
 from settlement.book import Book
 from settlement.relay import Relay
 from settlement.source import Source
 from settlement.worker import Worker
+from tests.stack import eventually
 
 
 @asynccontextmanager
@@ -34,3 +38,21 @@ async def _running(role: Worker | Relay) -> AsyncIterator[None]:
     finally:
         await end(running)
         await role.close()
+
+
+async def met_again(store: RedisStore) -> None:
+    """Return when the store has met the server that came back: its first tries find the old one gone."""
+
+    async def answers() -> bool:
+        with suppress(StoreUnavailable):
+            await store.now_ms()
+            return True
+        return False
+
+    await eventually(answers, bool)
+
+
+async def proved(store: RedisStore) -> None:
+    """Return when whoever has something to say has had time for it."""
+    await met_again(store)
+    await eventually(store.fenced, lambda reason: "being proved" not in reason, PROVING_MS / 1000 + 10)

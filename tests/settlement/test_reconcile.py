@@ -29,7 +29,7 @@ from settlement.reconcile import Drift, Reconciler, Reconciliation
 from settlement.source import OutboxSource
 from tests.servers import redis_server
 from tests.settlement.conftest import Shop, open_shop
-from tests.settlement.running import working
+from tests.settlement.running import proved, working
 
 
 async def settle(client: Redis, book: Book) -> None:
@@ -58,9 +58,11 @@ async def state(shop: Shop) -> Snapshot:
     return snapshot._replace(tally=tally, reservations=reservations, unsettled=frozenset())
 
 
-async def reconcile(shop: Shop, book: Book, *, repair: bool = False, seconds: float = 0) -> Reconciliation:
+async def reconcile(
+    shop: Shop, book: Book, *, repair: bool = False, lift: bool = False, seconds: float = 0
+) -> Reconciliation:
     return await Reconciler(shop.store, book, settle_seconds_max=seconds).reconcile(
-        [shop.campaign], repair=repair
+        [shop.campaign], repair=repair, lift=lift
     )
 
 
@@ -158,6 +160,7 @@ async def test_what_happened_after_the_last_save_comes_back(
             store = RedisStore(client)
             desk = Desk(store, Catalog(store, StoreClock()), StoreClock())
             shop = Shop(desk, store, shop.campaign)
+            await proved(store)
             assert await store.reservation(cat.id) is None, "the server came back as it was saved"
             await settle(client, book)  # what was settled once comes again, and is known
             found = await reconcile(shop, book)

@@ -1,11 +1,11 @@
 -- What a campaign says before any claim is weighed: is it there, as the caller knows it, in its window.
 
 -- ARGV from `at` on: revision opens_at opens_refusal closes_at closes_refusal first_refusal last_refusal;
--- heeds_status: whether a campaign that is closed or paused refuses.
+-- fence_key: whether the shard takes nothing; heeds_status: whether a campaign that is closed or paused refuses.
 -- Returns the refusal or nil, and how many wait in the campaign's queues.
-local function refused_by_campaign(campaign_key, now, at, heeds_status)
+local function refused_by_campaign(campaign_key, fence_key, now, at, heeds_status)
   local live = redis.call('HMGET', campaign_key, 'revision', 'status', 'waiting')
-  if not live[1] then
+  if not live[1] or redis.call('EXISTS', fence_key) == 1 then
     return 'store_unavailable'
   end
   if ARGV[at] ~= '0' and ARGV[at] ~= live[1] then

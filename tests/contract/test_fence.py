@@ -1,0 +1,56 @@
+"""A fenced store takes nothing, and loses nothing by it."""
+
+from __future__ import annotations
+
+import pytest
+
+from reservation.outcomes import Outcome, RestoreOutcome, StoreUnavailable
+from reservation.record import State
+from tests.contract.conftest import Bench
+from tests.contract.test_kernel import configure, first, stock, then
+from tests.contract.test_restore import ANN, HELD, PAID, restore
+
+
+async def test_a_fenced_store_takes_nothing_until_the_fence_is_lifted(bench: Bench) -> None:
+    await configure(bench)
+    made = await bench.store.reserve(*first())
+    assert await bench.store.fenced() == ""
+    await bench.store.fence("it has lost something")
+    assert await bench.store.fenced() == "it has lost something"
+    terms, _, _ = first()
+    before = await bench.events()
+    assert (await bench.store.reserve(terms, "digest-of-another", "bob")).outcome is Outcome.STORE_UNAVAILABLE
+    assert (
+        await bench.store.move(then(made, State.CONFIRMED, claims=(stock(1),)))
+    ).outcome is Outcome.STORE_UNAVAILABLE
+    assert (await bench.store.take_place(terms, "bob", b"")).outcome is Outcome.STORE_UNAVAILABLE
+    assert await bench.events() == before
+    await bench.store.lift()
+    assert await bench.store.fenced() == ""
+    assert (await bench.store.move(then(made, State.CONFIRMED, claims=(stock(1),)))).outcome is Outcome.MOVED
+    assert (await bench.store.reserve(terms, "digest-of-another", "bob")).outcome is Outcome.MOVED
+
+
+async def test_who_retries_finds_what_was_made_behind_the_fence_too(bench: Bench) -> None:
+    await configure(bench)
+    made = await bench.store.reserve(*first())
+    await bench.store.fence("it has lost something")
+    again = await bench.store.reserve(*first())
+    assert again.outcome is Outcome.REPLAYED
+    assert again.reservation == made.reservation
+
+
+async def test_a_fenced_store_does_not_say_that_something_never_was(bench: Bench) -> None:
+    await configure(bench)
+    await bench.store.fence("it has lost something")
+    with pytest.raises(StoreUnavailable):
+        await bench.store.reservation(ANN)
+    await bench.store.lift()
+    assert await bench.store.reservation(ANN) is None
+
+
+async def test_what_was_lost_is_brought_back_behind_the_fence(bench: Bench) -> None:
+    await configure(bench)
+    await bench.store.fence("it has lost something")
+    assert await restore(bench, HELD) is RestoreOutcome.RESTORED
+    assert await restore(bench, PAID) is RestoreOutcome.RESTORED

@@ -1,0 +1,108 @@
+"""A Redis that would lose reservations by itself is not sold from, unless that is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reservation.durability import durability
+from reservation.redis_store import connect_redis
+from tests.servers import free_port, redis_server
+from tests.stack import COMMAND, SECRETS
+
+NO_JOURNAL = ("--appendonly", "no")
+SNAPSHOTS = (*NO_JOURNAL, "--save", "900 1")
+EVICTS = ("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
+
+
+def refused(role: str, url: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        **SECRETS,
+        "DOORBUSTER_REDIS_URL": url,
+        "DOORBUSTER_POSTGRES_DSN": "postgresql://127.0.0.1:1/none",
+        "DOORBUSTER_AMQP_URL": "amqp://127.0.0.1:1/",
+    }
+    return subprocess.run(
+        [*COMMAND, role, *(("--port", str(free_port())) if role == "gateway" else ())],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (NO_JOURNAL, "does not persist; set appendonly yes"),
+        (EVICTS, "evicts keys when its memory is full; set maxmemory-policy noeviction"),
+    ],
+    ids=["no journal", "evicts"],
+)
+def test_a_redis_that_loses_by_itself_is_refused_with_one_clear_line(
+    redis_program: Path, tmp_path: Path, options: tuple[str, ...], why: str
+) -> None:
+    with redis_server(redis_program, tmp_path, *options) as url:
+        for role in ("gateway", "sweeper", "relay"):
+            found = refused(role, url, tmp_path)
+            assert found.returncode == 2, found
+            said = f"DOORBUSTER_REDIS_URL: this Redis {why}, or DOORBUSTER_ALLOW_UNSAFE_REDIS=1"
+            assert found.stderr.splitlines()[-1] == f"doorbuster: {said}"
+            assert "Traceback" not in found.stderr
+
+
+def test_it_is_used_all_the_same_by_who_says_so(redis_program: Path, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        **SECRETS,
+        "DOORBUSTER_ALLOW_UNSAFE_REDIS": "1",
+        "DOORBUSTER_POSTGRES_DSN": "postgresql://127.0.0.1:1/none",
+    }
+    with (
+        redis_server(redis_program, tmp_path, *NO_JOURNAL) as url,
+        subprocess.Popen(
+            [*COMMAND, "sweeper"],
+            env={**environment, "DOORBUSTER_REDIS_URL": url},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stderr is not None
+        first = next(line for line in process.stderr if "unsafe_redis" in line)
+        assert "does not persist" in first
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "defect", "loses"),
+    [
+        ((), "", "nothing"),
+        (("--appendfsync", "everysec"), "", "the last one or two seconds"),
+        (("--appendfsync", "no"), "", "what the system has not written yet"),
+        (SNAPSHOTS, "", "everything since the last snapshot"),
+        (NO_JOURNAL, "does not persist; set appendonly yes", "everything"),
+        (("--maxmemory", "100mb"), "", "nothing"),
+    ],
+    ids=["always", "everysec", "no fsync", "snapshots", "nothing", "full memory refuses"],
+)
+def test_what_goes_with_its_machine_is_known(
+    redis_program: Path, tmp_path: Path, options: tuple[str, ...], defect: str, loses: str
+) -> None:
+    async def look(url: str) -> None:
+        async with connect_redis(url) as client:
+            found = await durability(client)
+            assert (found.defect, found.loses) == (defect, loses)
+
+    with redis_server(redis_program, tmp_path, *options) as url:
+        asyncio.run(look(url))
