@@ -24,11 +24,19 @@ START_SECONDS_MAX = 60.0
 RABBIT_HOME = Path("/usr/lib/rabbitmq/bin")
 
 
+_ports: set[int] = set()
+"""That somebody was told of, and may not use yet."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Another one each time."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _ports:
+            _ports.add(port)
+            return port
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds_max: float = START_SECONDS_MAX) -> None:

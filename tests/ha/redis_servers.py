@@ -179,7 +179,7 @@ class Nodes:
 
 
 @contextmanager
-def started(servers: Guarded | Nodes) -> Iterator[None]:
+def started(servers: Nodes) -> Iterator[None]:
     try:
         servers.start()
         yield
