@@ -212,8 +212,12 @@ class RabbitDeadLetters:
         return replayed
 
     async def _take(self, limit: int) -> AsyncIterator[AbstractIncomingMessage]:
+        await self._broker.open()
         for _ in range(limit):
-            message = await self._broker.dead.get(fail=False)
+            try:
+                message = await self._broker.dead.get(fail=False)
+            except AWAY as error:
+                raise BrokerUnavailable(str(error)) from error
             if message is None:
                 return
             yield message
