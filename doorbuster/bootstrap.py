@@ -8,15 +8,11 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
 from doorbuster.settings import PREFIX, Settings, SettingsError
-from gateway.app import Parts
-from gateway.auth import Authenticator
-from gateway.jwks import KeySet
-from gateway.provider import HostedCheckout
-from gateway.webhook import WebhookVerifier
 from reservation.administration import Administration
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
@@ -34,6 +30,7 @@ from settlement.book import Book
 from settlement.book_witness import BookWitness
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
 from settlement.notifier import Notifier, Recipient
+from settlement.patrol import DIFFERENCES_MAX, SETTLE_SECONDS_MAX, Patrol
 from settlement.provider import HttpRefunds
 from settlement.rabbit import Broker, RabbitDeadLetters, RabbitSource
 from settlement.recipients import LogRecipient, WebhookRecipient
@@ -43,6 +40,9 @@ from settlement.relay import Relay
 from settlement.source import OutboxSource, Source
 from settlement.sweeper import Sweeper
 from settlement.worker import Worker
+
+if TYPE_CHECKING:
+    from gateway.app import Parts
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +56,10 @@ def _needed(settings: Settings, name: str) -> str:
 def consumer_name() -> str:
     """A name that no other reader of the outbox has."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _store(servers: Servers, settings: Settings) -> RedisStore:
+    return RedisStore(servers, replicas=settings.redis_replicas)
 
 
 @asynccontextmanager
@@ -106,6 +110,13 @@ def unfenced(store: RedisStore) -> Callable[[], Awaitable[None]]:
 @asynccontextmanager
 async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts]:
     """What a gateway process needs. `own_url` is where it reaches itself."""
+    # Here, so that nobody else waits for them: with HTTP it takes twice as long until a command begins.
+    from gateway.app import Parts
+    from gateway.auth import Authenticator
+    from gateway.jwks import KeySet
+    from gateway.provider import HostedCheckout
+    from gateway.webhook import WebhookVerifier
+
     if settings.jwks is None:
         settings.need("jwt_secret")
     clock = StoreClock()
@@ -120,7 +131,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
     if pay_url is None and settings.sandbox:
         pay_url = f"{settings.public_url or own_url}/sandbox/payments/{{payment_id}}"
     async with redis_servers(settings) as servers, book(settings) as the_book:
-        store = RedisStore(servers)
+        store = _store(servers, settings)
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         yield Parts(
@@ -147,7 +158,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
 async def administration(settings: Settings) -> AsyncIterator[tuple[Administration, Catalog]]:
     """What it takes to change campaigns."""
     async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
-        store = RedisStore(servers)
+        store = _store(servers, settings)
         catalog = Catalog(store, StoreClock())
         yield Administration(store, catalog, the_book), catalog
 
@@ -168,7 +179,7 @@ async def reconciler(settings: Settings) -> AsyncIterator[tuple[Reconciler, Cata
 async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore, Book]]:
     """For a command that looks at both."""
     async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
-        yield RedisStore(servers), the_book
+        yield _store(servers, settings), the_book
 
 
 @asynccontextmanager
@@ -224,12 +235,19 @@ async def relay(settings: Settings) -> AsyncIterator[Relay]:
 
 @asynccontextmanager
 async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
-    async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
-        store, clock = RedisStore(servers), StoreClock()
+    async with redis_servers(settings) as servers, book(settings, connections_max=2) as the_book:
+        store, clock = _store(servers, settings), StoreClock()
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
-        yield Sweeper(store, catalog, desk, waitlist, orders, BookWitness(store, the_book))
+        witness = BookWitness(store, the_book)
+        patrol = Patrol(
+            Reconciler(
+                store, the_book, settle_seconds_max=SETTLE_SECONDS_MAX, differences_max=DIFFERENCES_MAX
+            ),
+            catalog.all,
+        )
+        yield Sweeper(store, catalog, desk, waitlist, orders, witness, patrol)
 
 
 @asynccontextmanager

@@ -12,8 +12,6 @@ import structlog
 
 from doorbuster import bootstrap
 from doorbuster.settings import Settings
-from gateway.app import build
-from gateway.server import serve
 from reservation.outcomes import Fault
 from reservation.tasks import end
 
@@ -45,6 +43,9 @@ async def until(stop: asyncio.Event, *running: Coroutine[Any, Any, None]) -> Non
 
 
 async def run_gateway(settings: Settings, host: str, port: int) -> None:
+    from gateway.app import build  # as in bootstrap: the other roles do without
+    from gateway.server import serve
+
     stop = stop_on_signals()
     if settings.jwt_secret is not None and len(settings.jwt_secret) < JWT_SECRET_CHARS_SAFE:
         _log.warning("short_jwt_secret", chars=len(settings.jwt_secret), safe_from=JWT_SECRET_CHARS_SAFE)

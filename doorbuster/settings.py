@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     """Where the merchant's systems take notifications."""
     notify_secret: Annotated[str, AfterValidator(_webhook_secret)] | None = None
 
+    redis_replicas: Annotated[int, Field(ge=0, le=10)] = 0
+    """Replicas that must have a change before it is acknowledged."""
     allow_unsafe_redis: bool = False
     """Whether a Redis that evicts, or does not persist, is used all the same."""
 

@@ -47,6 +47,8 @@ BATCH_COMMANDS_MAX = 256
 REPLY_SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.005
 """How exactly the store's time is told from our own."""
+REPLICAS_MS_MAX = 500
+"""For how long a write waits for the replicas that must have it."""
 AWAY_SECONDS = 0.1, 0.25
 """For how long, at random, a server that could not be connected to is not tried again."""
 CONNECT_PATIENCE_SECONDS = 1.0
@@ -82,6 +84,8 @@ class Waiting:
 
     hops = 0
     """How often it was sent somewhere else, or once more, without having been carried out."""
+    writes = False
+    """Whether replicas must have what it does, where any must."""
     home: Pipe | None = None
     """Where it was asked for first, when it was sent somewhere else for once."""
 
@@ -116,6 +120,7 @@ class _Call(Waiting):
 
     def __init__(self, command: Sequence[Any]) -> None:
         self._command = command
+        self.writes = command[0] in ("EVALSHA", "EVAL")
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def command(self) -> Sequence[Any]:
@@ -133,8 +138,17 @@ class _Call(Waiting):
 class Pipe:
     """Sends commands in batches, one at a time."""
 
-    def __init__(self, client: Redis, enter: Enter | None = None, elsewhere: Elsewhere | None = None) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        enter: Enter | None = None,
+        elsewhere: Elsewhere | None = None,
+        *,
+        replicas: int = 0,
+    ) -> None:
         self.client = client
+        self.replicas = replicas
+        """As many must have a write before it is answered."""
         self._enter = enter
         self._elsewhere = elsewhere
         self._waiting: list[Waiting] = []
@@ -307,6 +321,7 @@ class _Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._next_look: asyncio.TimerHandle | None = None
         self._sent_at = self._looked_at = 0.0
+        self._expected = 0
         self.batch: list[Waiting] = []
         # There is no public way to what redis-py reads and writes with.
         self._transport: asyncio.Transport = connection._writer.transport
@@ -318,16 +333,23 @@ class _Wire(asyncio.Protocol):
         self._sent_at = self._looked_at = time.monotonic()
         self._next_look = self._loop.call_later(LOOK_SECONDS, self._look)
         commands = [hiredis.pack_command(tuple(waiting.command())) for waiting in batch]
+        self._expected = len(commands)
+        if self._pipe.replicas and any(waiting.writes for waiting in batch):
+            wait: tuple[Any, ...] = ("WAIT", self._pipe.replicas, REPLICAS_MS_MAX)
+            commands.append(hiredis.pack_command(wait))
+            self._expected += 1
         self._transport.write(b"".join(commands))
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             self._replies.append(reply)
-        if self.batch and len(self._replies) >= len(self.batch):
+        if self.batch and len(self._replies) >= self._expected:
             batch, self.batch = self.batch, []
             replies, self._replies = self._replies, []
             self._rest()
+            if self._expected > len(batch):
+                replies = _replicated(batch, replies, self._pipe.replicas)
             self._pipe.answered(batch, replies, self.waited())
 
     def connection_lost(self, error: BaseException | None) -> None:
@@ -356,6 +378,18 @@ class _Wire(asyncio.Protocol):
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
+
+
+def _replicated(batch: list[Waiting], replies: list[Any], replicas: int) -> list[Any]:
+    """The replies, but that nobody knows what becomes of a write that too few replicas have."""
+    *own, have = replies
+    if isinstance(have, int) and have >= replicas:
+        return own
+    unknown = StoreUnavailable(f"{have} of {replicas} replicas have it", sent=True)
+    return [
+        unknown if waiting.writes and not isinstance(reply, Exception) else reply
+        for waiting, reply in zip(batch, own, strict=True)
+    ]
 
 
 async def _reply(connection: Any) -> Any:

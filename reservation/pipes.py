@@ -31,15 +31,16 @@ T = TypeVar("T")
 class Pipes:
     """A pipe for each server."""
 
-    def __init__(self, servers: Redis | Cluster, enter: Enter | None = None) -> None:
+    def __init__(self, servers: Redis | Cluster, enter: Enter | None = None, *, replicas: int = 0) -> None:
         self._enter = enter
+        self._replicas = replicas
         self._cluster = servers if isinstance(servers, Cluster) else None
         self._by_node: dict[Node, Pipe] = {}
         if isinstance(servers, Cluster):
             servers.tell(self._share_out)
             self._share_out()
         else:
-            self._of = [Pipe(servers, enter)] * SHARDS
+            self._of = [Pipe(servers, enter, replicas=replicas)] * SHARDS
             self.all: tuple[Pipe, ...] = (self._of[0],)
             """Those of servers that keep a shard."""
 
@@ -123,7 +124,9 @@ class Pipes:
         assert self._cluster is not None  # noqa: S101  (there are nodes)
         found = self._by_node.get(node)
         if found is None:
-            found = self._by_node[node] = Pipe(self._cluster.client(node), self._enter, self)
+            found = self._by_node[node] = Pipe(
+                self._cluster.client(node), self._enter, self, replicas=self._replicas
+            )
         return found
 
 

@@ -69,9 +69,10 @@ def _counts(found: Mapping[bytes, bytes]) -> dict[str, int]:
 class RedisStore:
     """Live state in Redis; see kernel.Store for what it promises."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, *, replicas: int = 0) -> None:
+        """As many `replicas` must have what is changed before that is answered."""
         self._fence = Fence()
-        self._pipes = Pipes(servers, self._fence.enter)
+        self._pipes = Pipes(servers, self._fence.enter, replicas=replicas)
         self._reserver = Reserver(self._pipes, self._fence)
         self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
         self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()

@@ -87,6 +87,8 @@ class Reserver:
 class _Group(Waiting):
     """Who asks on the same terms, and is served by one run."""
 
+    writes = True
+
     def __init__(self, reserver: Reserver, terms: Terms, pipe: Pipe) -> None:
         self._reserver = reserver
         self.pipe = pipe

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 SETTLEMENT_LAG = Histogram(
     "doorbuster_settlement_lag_seconds",
@@ -25,6 +25,15 @@ RELAYED_EVENTS = Counter("doorbuster_relayed_events_total", "Events confirmed by
 RELAY_FAILURES = Counter("doorbuster_relay_failures_total", "Publishes that failed and were tried again.")
 LAPSED = Counter("doorbuster_lapsed_total", "Reservations ended or reminded by their deadline.")
 SERVED = Counter("doorbuster_waitlist_served_total", "Places in waitlists that became holds.")
+DIFFERENCES = Gauge(
+    "doorbuster_reconciliation_differences",
+    "Differences between store and book in the patrol's last round, by what they are. 0 when all is well.",
+    ["drift"],
+    multiprocess_mode="livemax",
+)
+PATROL_SECONDS = Gauge(
+    "doorbuster_patrol_seconds", "What the last round of the patrol took.", multiprocess_mode="livemax"
+)
 REFUND_REQUESTS = Counter(
     "doorbuster_refund_requests_total", "Refunds asked of the payment provider.", ["outcome"]
 )

@@ -83,10 +83,19 @@ class Reconciliation:
 class Reconciler:
     """Compares the store with the book. Its methods raise StoreUnavailable, BookUnavailable."""
 
-    def __init__(self, store: Store, book: Book, *, settle_seconds_max: float = SETTLE_SECONDS_MAX) -> None:
+    def __init__(
+        self,
+        store: Store,
+        book: Book,
+        *,
+        settle_seconds_max: float = SETTLE_SECONDS_MAX,
+        differences_max: int | None = None,
+    ) -> None:
+        """Once `differences_max` of a campaign have been found, it looks no further there."""
         self._store = store
         self._book = book
         self._settle_seconds_max = settle_seconds_max
+        self._differences_max = differences_max
 
     async def reconcile(
         self, campaigns: Sequence[str], *, repair: bool, lift: bool = False
@@ -185,6 +194,8 @@ class Reconciler:
             ]
             # In the order in which they were made: the oldest has its claims first.
             found.differences += await asyncio.gather(*(self._restored(*one, repair) for one in behind))
+            if self._enough(found.differences):
+                return
 
     async def _restored(self, one: Booked, there: Reservation | None, repair: bool) -> Difference:
         drift = Drift.RESERVATION_BEHIND if there else Drift.RESERVATION_LOST
@@ -205,6 +216,8 @@ class Reconciler:
         behind: dict[ReservationId, Reservation] = {}
         async for some in self._stored(campaign):
             behind |= await self._not_in_the_book(some)
+            if self._enough(behind):
+                break
         until = time.monotonic() + self._settle_seconds_max
         while behind and (looked := time.monotonic()) < until:
             left: dict[ReservationId, Reservation] = {}
@@ -218,6 +231,9 @@ class Reconciler:
             detail = f"{one.state}, version {one.version}, in the store, not in the book"
             mended = repair and await self._restated(name)
             found.differences.append(Difference(Drift.RESERVATION_UNTOLD, str(name), detail, mended))
+
+    def _enough(self, found: Collection[object]) -> bool:
+        return self._differences_max is not None and len(found) >= self._differences_max
 
     async def _stored(self, campaign: str) -> AsyncIterator[list[Reservation]]:
         cursor = 0

@@ -21,6 +21,7 @@ from reservation.record import State
 from reservation.waitlist import Waitlist
 from settlement.book_witness import LOOK_SECONDS, BookWitness
 from settlement.metrics import LAPSED, SERVED
+from settlement.patrol import Patrol
 from settlement.retry import patiently
 
 BATCH_MAX = 500
@@ -41,6 +42,7 @@ class Sweeper:
         waitlist: Waitlist,
         orders: OrderDesk,
         witness: BookWitness,
+        patrol: Patrol,
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -48,6 +50,7 @@ class Sweeper:
         self._waitlist = waitlist
         self._orders = orders
         self._witness = witness
+        self._patrol = patrol
         self._windows: dict[str, BalanceWindow] = {}
         """By campaign: the window that its reservations' appointments were last brought in line with."""
 
@@ -60,6 +63,7 @@ class Sweeper:
             _again(self.finish, UNFINISHED_PAUSE_SECONDS),
             _again(self.reschedule, REFRESH_SECONDS),
             _again(self._witness.look, LOOK_SECONDS),
+            _again(self._patrol.step, 0),
         )
 
     async def sweep(self) -> int:

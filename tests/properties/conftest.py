@@ -13,7 +13,7 @@ from tests.conftest import _redis_of_the_system
 from tests.properties.clock import TimeFile, frozen_redis
 from tests.properties.reached import REACHED
 
-SEQUENCES = int(os.environ.get("DOORBUSTER_PROPERTY_SEQUENCES", "60"))
+SEQUENCES = int(os.environ.get("DOORBUSTER_PROPERTY_SEQUENCES", "30"))
 """A few in `make test`; `make properties` tries 5,000."""
 
 profile = settings(

@@ -1,0 +1,69 @@
+"""The patrol: store and book are compared all the time, and how they differ is a gauge.
+
+What is on its way to the book is waited for, as in any reconciliation, so the gauge is 0 when all is well. A
+round is made of small steps, none of which holds up a sale, and followed by a rest of many times its length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from reservation.campaign import Campaign
+from settlement.metrics import DIFFERENCES, PATROL_SECONDS
+from settlement.reconcile import Difference, Drift, Reconciler
+
+SHARE = 0.05
+"""Of the time, for looking."""
+SETTLE_SECONDS_MAX = 60.0
+"""What comes into the book later than that is told: it is late, if it is not lost."""
+DIFFERENCES_MAX = 1_000
+"""In a round. Where so many are found, there are more."""
+PAUSE_SECONDS = 10.0
+"""From one round to the next, at least."""
+_TOLD_MAX = 10
+_log = structlog.get_logger(__name__)
+
+
+class Patrol:
+    """Looks at one campaign after the other, and at all main orders. Changes nothing."""
+
+    def __init__(
+        self, reconciler: Reconciler, campaigns: Callable[[], Sequence[Campaign]], *, share: float = SHARE
+    ) -> None:
+        self._reconciler = reconciler
+        self._campaigns = campaigns
+        self._share = share
+        self._told: set[Difference] = set()
+        for drift in Drift:
+            DIFFERENCES.labels(drift).set(0)
+
+    async def round(self) -> list[Difference]:
+        """What differs. Raises StoreUnavailable, BookUnavailable."""
+        started = time.monotonic()
+        chosen = [campaign.id for campaign in self._campaigns()]
+        found = (await self._reconciler.reconcile(chosen, repair=False)).differences
+        counts = Counter(one.drift for one in found)
+        for drift in Drift:
+            DIFFERENCES.labels(drift).set(counts[drift])
+        PATROL_SECONDS.set(time.monotonic() - started)
+        self._tell(found)
+        return found
+
+    async def step(self) -> int:
+        """A round, and a rest for as long as the rest of the time is. Always 0: there is no hurry."""
+        started = time.monotonic()
+        await self.round()
+        took = time.monotonic() - started
+        await asyncio.sleep(max(PAUSE_SECONDS, took * (1 / self._share - 1)))
+        return 0
+
+    def _tell(self, found: Sequence[Difference]) -> None:
+        """Log what is new, some of it."""
+        for one in [one for one in found if one not in self._told][:_TOLD_MAX]:
+            _log.error("store_and_book_differ", drift=one.drift, id=one.id, detail=one.detail)
+        self._told = set(found)

@@ -1,0 +1,93 @@
+"""Where replicas must have what is acknowledged, a store that none follows acknowledges nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from reservation.ids import digest_of
+from reservation.outcomes import Outcome, StoreUnavailable
+from reservation.redis_store import RedisStore
+from reservation.servers import connect_redis
+from tests.ha.shoppers import on_sale
+from tests.servers import free_port, redis_server
+from tests.stack import eventually
+
+SALE = "sale"
+
+
+class Replicated:
+    """A Redis, and a replica of it that comes and goes."""
+
+    def __init__(self, program: Path, home: Path, running: ExitStack) -> None:
+        self._program, self._home = program, home
+        self._port = free_port()
+        (home / "primary").mkdir()
+        self.url = running.enter_context(redis_server(program, home / "primary", port=self._port))
+        self._replica = running.enter_context(ExitStack())
+
+    def follow(self) -> str:
+        """Start the replica, with nothing in it; its URL."""
+        home = self._home / "replica"
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        return self._replica.enter_context(
+            redis_server(self._program, home, "--replicaof", f"127.0.0.1 {self._port}")
+        )
+
+    def leave(self) -> None:
+        self._replica.close()
+
+
+@pytest.fixture
+def replicated(redis_program: Path, tmp_path: Path) -> Iterator[Replicated]:
+    with ExitStack() as running:
+        yield Replicated(redis_program, tmp_path, running)
+
+
+@pytest.fixture
+async def store(replicated: Replicated) -> AsyncIterator[RedisStore]:
+    async with connect_redis(replicated.url) as client:
+        yield RedisStore(client, replicas=1)
+
+
+async def followed(url: str) -> None:
+    """Return when the replica has all that there is."""
+    async with connect_redis(url) as client:
+
+        async def link() -> str:
+            return str((await client.info("replication"))["master_link_status"])
+
+        await eventually(link, lambda status: status == "up")
+
+
+async def test_what_is_acknowledged_is_on_the_replica(replicated: Replicated, store: RedisStore) -> None:
+    url = replicated.follow()
+    await followed(url)
+    terms = await on_sale(store, SALE, 100)
+    for user in ("ann", "bob", "cat"):
+        assert (await store.reserve(terms, digest_of(SALE, user, ""), user)).outcome is Outcome.MOVED
+    async with connect_redis(url) as client:
+        found = await RedisStore(client).snapshot(SALE)
+    assert found is not None
+    assert {one.user for one in found.reservations} == {"ann", "bob", "cat"}
+
+
+async def test_without_the_replica_nobody_knows_and_a_retry_tells(
+    replicated: Replicated, store: RedisStore
+) -> None:
+    await followed(replicated.follow())
+    terms = await on_sale(store, SALE, 100)
+    replicated.leave()
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas") as caught:
+        await store.reserve(terms, digest_of(SALE, "ann", ""), "ann")
+    assert caught.value.sent, "it may come to be"
+    assert await store.reservation_ids_of("ann"), "who only looks needs no replica"
+    await followed(replicated.follow())
+    again = await store.reserve(terms, digest_of(SALE, "ann", ""), "ann")
+    assert again.outcome is Outcome.REPLAYED
+    assert (await store.standing(SALE, ["stock/phone"])).levels[0].used == 1

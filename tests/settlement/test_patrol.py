@@ -1,0 +1,65 @@
+"""How store and book differ is a gauge, which is 0 when all is well."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from reservation.catalog import Catalog
+from reservation.clock import StoreClock
+from settlement.book import Book
+from settlement.patrol import Patrol
+from settlement.reconcile import Drift, Reconciler
+from tests.settlement.conftest import Shop
+from tests.settlement.test_reconcile import lively, lose, reconcile, settle
+
+
+def told() -> dict[Drift, float]:
+    """What the gauge says, where it is not 0."""
+    name = "doorbuster_reconciliation_differences"
+    found = {drift: REGISTRY.get_sample_value(name, {"drift": drift}) for drift in Drift}
+    assert None not in found.values(), "it is there from the beginning"
+    return {drift: value for drift, value in found.items() if value}
+
+
+async def test_what_differs_is_counted_until_it_is_mended(
+    shop: Shop, redis_client: Redis, book: Book
+) -> None:
+    catalog = Catalog(shop.store, StoreClock())
+    patrol = Patrol(Reconciler(shop.store, book, settle_seconds_max=0, differences_max=100), catalog.all)
+    assert told() == {}
+    await lively(shop)
+    await settle(redis_client, book)
+    await catalog.refresh()
+    assert await patrol.round() == []
+    assert told() == {}
+
+    held = await shop.reserve("eve")
+    await patrol.round()
+    assert told() == {Drift.RESERVATION_UNTOLD: 1}, "it waited for as long as it was told to"
+    await settle(redis_client, book)
+    await patrol.round()
+    assert told() == {}
+
+    await lose(redis_client)
+    assert len(await patrol.round()) == 5
+    assert told() == {Drift.RESERVATION_LOST: 5}
+    await reconcile(shop, book, repair=True)
+    await settle(redis_client, book)
+    await patrol.round()
+    assert told() == {}
+    assert await shop.store.reservation(held.id) is not None
+
+
+async def test_where_very_much_differs_it_does_not_look_at_all_of_it(
+    shop: Shop, redis_client: Redis, book: Book
+) -> None:
+    catalog = Catalog(shop.store, StoreClock())
+    await catalog.refresh()
+    await lively(shop)
+    patrol = Patrol(Reconciler(shop.store, book, settle_seconds_max=0, differences_max=2), catalog.all)
+    found = await patrol.round()
+    assert len(found) >= 2
+    assert told()
+    await settle(redis_client, book)
+    assert await patrol.round() == []
