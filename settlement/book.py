@@ -205,7 +205,7 @@ class Book:
             after, at = rows[-1][0], rows[-1][-2]
 
     async def versions(self, ids: Sequence[ReservationId]) -> dict[ReservationId, int]:
-        """In which versions the book has these, of those that it has."""
+        """In which versions the book has these, of those that it has with all that led there."""
         found = await self._all(statement("versions"), {"ids": [str(one) for one in ids]})
         versions = {row[0]: row[1] for row in found}
         return {one: versions[str(one)] for one in ids if str(one) in versions}
