@@ -45,6 +45,8 @@ class Checker:
         """By id: the version that was left of it anywhere when the store lost something."""
         self._gone: set[str] = set()
         """Of these, some version is left nowhere."""
+        self._heard: set[str] | None = None
+        """Campaigns that the book had heard of when the store lost something: no other comes back."""
 
     def complain(self, invariant: str, what: str) -> None:
         if len(self.violations) < VIOLATIONS_MAX:
@@ -52,7 +54,7 @@ class Checker:
 
     def lost(self, before: Mapping[str, Reservation], floor: Mapping[str, int], at: float) -> None:
         """The store has lost something; `floor` is what is left of each reservation, anywhere."""
-        self._lost_at, self._floor = at, dict(floor)
+        self._lost_at, self._floor, self._heard = at, dict(floor), set(self._servers.book.campaigns)
         self._gone = {name for name, one in before.items() if floor.get(name, 0) < one.version}
         self.reached.add("lost for ever" if self._gone else "lost, and nothing of it for ever")
 
@@ -145,7 +147,8 @@ class Checker:
         for name, one in stored.items():
             self._agrees(name, one)
         for name in book.orders.keys() - stored.keys() - self.given_up:
-            self.complain("I5", f"{name}: an order, and no reservation")
+            if self._heard is None or book.orders[name]["campaign"] in self._heard:
+                self.complain("I5", f"{name}: an order, and no reservation")
         self._sold()
         self._promises()
         self._keys(stored)
@@ -327,7 +330,10 @@ class Checker:
             if one.facts.order_id is None or one.state not in TAKING:
                 continue
             order = now(self._servers.store.memory.model.order(one.facts.order_id))
-            if order is not None and orjson.loads(order.body)["state"] == "cancelled":
+            body = orjson.loads(order.body) if order else {}
+            if body.get("user") is None:
+                continue  # cancelled while the store had lost it: a known gap, docs/reliability.md
+            if body["state"] == "cancelled":
                 self.complain("I9", f"{name} is {one.state}, and {one.facts.order_id} was cancelled")
 
 
