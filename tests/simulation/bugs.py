@@ -472,17 +472,3 @@ def hole_in_the_history() -> Iterator[None]:
 
     with patch.object(BookServer, "versions", last):
         yield
-
-
-@bug_in("trade_in", loss=Loss.EVERYTHING)
-def main_orders_first() -> Iterator[None]:
-    """Repair brings back main orders before the trade-ins that hang on them: one that was cancelled is told
-    to its campaign, and leaves them no cap to come back under."""
-    campaign, main_orders = Reconciler._campaign, Reconciler._main_orders
-
-    async def first(self: Reconciler, found: Reconciliation, name: str, repair: bool) -> bool:
-        await main_orders(self, found, repair)
-        return await campaign(self, found, name, repair)
-
-    with patch.object(Reconciler, "_campaign", first):
-        yield
