@@ -322,7 +322,9 @@ class Store(Protocol):
         """None where there is none; a fenced store cannot know, and raises StoreUnavailable."""
         ...
 
-    async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]: ...
+    async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]:
+        """Those that the store has, fenced or not: what repair begins with."""
+        ...
 
     async def reservation_ids_of(self, user: str) -> list[ReservationId]:
         """The user's newest reservations, in no order across shards."""

@@ -318,7 +318,7 @@ class ModelStore:
         return Restored(RestoreOutcome.RESTORED, "")
 
     async def restate(self, reservation_id: ReservationId, event: str) -> RestateOutcome:
-        found = await self.reservation(reservation_id)
+        found = self._found(reservation_id)
         if found is None:
             return RestateOutcome.ABSENT
         self.outbox.append(ModelEvent(event, str(reservation_id), found, b"{}"))
@@ -409,14 +409,18 @@ class ModelStore:
         self._fence = ""
 
     async def reservation(self, reservation_id: ReservationId) -> Reservation | None:
-        campaign = self._campaigns.get(reservation_id.campaign)
-        found = campaign.reservations.get(reservation_id.digest) if campaign else None
+        found = self._found(reservation_id)
         if found is None and self._fence:
             raise StoreUnavailable(f"the store is fenced, and may have lost {reservation_id}")
-        return found[0] if found else None
+        return found
 
     async def reservations(self, ids: Sequence[ReservationId]) -> list[Reservation | None]:
-        return [await self.reservation(one) for one in ids]
+        return [self._found(one) for one in ids]
+
+    def _found(self, reservation_id: ReservationId) -> Reservation | None:
+        campaign = self._campaigns.get(reservation_id.campaign)
+        found = campaign.reservations.get(reservation_id.digest) if campaign else None
+        return found[0] if found else None
 
     async def reservation_ids_of(self, user: str) -> list[ReservationId]:
         return [one for (owner, _), ids in self._index.items() if owner == user for one in ids]

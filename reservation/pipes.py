@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import MovedError
+from redis.exceptions import ConnectionError, MovedError
 
 from reservation.cluster import Cluster
 from reservation.keys import ALL_SHARDS, SHARDS, ShardKeys
@@ -57,10 +57,13 @@ class Pipes:
         """The replies to a command for every shard, in their order. Raises StoreUnavailable."""
         return await together(self.of(shard).call(*command(shard)) for shard in ALL_SHARDS)
 
-    async def apart(self, shard: ShardKeys, work: Callable[[Redis], Awaitable[T]]) -> T:
+    async def apart(
+        self, shard: ShardKeys, work: Callable[[Redis], Awaitable[T]], *, reads: bool = False
+    ) -> T:
         """What `work` does on connections of its own to the server of this shard. Raises StoreUnavailable.
 
-        It may be begun twice: where the first one said that the shard is kept by another.
+        It is begun again where the shard turns out to be kept by another. And if it only reads, where a
+        connection was lost: one that lay idle may have gone without a word while the server was away.
         """
         try:
             try:
@@ -69,7 +72,10 @@ class Pipes:
                 if self._cluster is None:
                     raise
                 await self._cluster.learn()
-                return await work(self._known(shard))
+            except ConnectionError:
+                if not reads:
+                    raise
+            return await work(self._known(shard))
         except Exception as error:
             if unable(error):
                 raise StoreUnavailable(str(error)) from error

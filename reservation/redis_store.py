@@ -231,7 +231,7 @@ class RedisStore:
                     pipeline.hget(keys.shard.users, user)
                 return list(await pipeline.execute())
 
-        used, caps, tally, *packed = await self._pipes.apart(keys.shard, read)
+        used, caps, tally, *packed = await self._pipes.apart(keys.shard, read, reads=True)
         own: dict[str, int] = {}
         for user, found in zip(users, packed, strict=True):
             own |= _own_counters(campaign, user, found)
@@ -297,7 +297,7 @@ class RedisStore:
             return await client.eval(self._snapshot.source, len(names), *names)
 
         # With millions of reservations it takes longer than others may wait.
-        found = await self._pipes.apart(keys.shard, read)
+        found = await self._pipes.apart(keys.shard, read, reads=True)
         if not found:
             return None
         used, caps, tally, reservations, terms, users, events, ranking = found

@@ -205,7 +205,7 @@ class Book:
             after, at = rows[-1][0], rows[-1][-2]
 
     async def versions(self, ids: Sequence[ReservationId]) -> dict[ReservationId, int]:
-        """In which versions the book has these, of those that it has."""
+        """In which versions the book has these, of those that it has with all that led there."""
         found = await self._all(statement("versions"), {"ids": [str(one) for one in ids]})
         versions = {row[0]: row[1] for row in found}
         return {one: versions[str(one)] for one in ids if str(one) in versions}
@@ -269,6 +269,7 @@ async def _check_writable(connection: psycopg.AsyncConnection[Any]) -> None:
     """Raises where the server takes no writes any more: another has taken its place."""
     cursor = await connection.execute("SHOW transaction_read_only")
     if await cursor.fetchone() != ("off",):
+        await connection.close()  # or the pool would keep it
         raise psycopg.OperationalError("the server has become read-only")
 
 

@@ -7,21 +7,31 @@ that a run began with, and before the run began, then the store has lost that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import structlog
 
 from reservation.fence import Run
 from reservation.kernel import Store
 from reservation.keys import shard_of
-from settlement.book import Book
 
 LOOK_SECONDS = 0.25
 _log = structlog.get_logger(__name__)
 
 
+class Remembering(Protocol):
+    """The book, as it remembers when its orders changed. Every method may raise BookUnavailable."""
+
+    async def campaign_ids(self) -> list[str]: ...
+
+    async def changed_between(self, campaigns: Sequence[str], after_ms: int, before_ms: int) -> bool: ...
+
+
 class BookWitness:
     """Looks at every new run of the store, and fences it if the book has more."""
 
-    def __init__(self, store: Store, book: Book) -> None:
+    def __init__(self, store: Store, book: Remembering) -> None:
         self._store = store
         self._book = book
         self._looked_at: dict[int, Run] = {}

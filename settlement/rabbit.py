@@ -61,7 +61,8 @@ class Broker:
     """
 
     def __init__(self, urls: str) -> None:
-        self._urls = urls.split(",")
+        """`urls` are separated by commas."""
+        self.urls: Sequence[str] = urls.split(",")
         self._connection: AbstractConnection | None = None
         self._opening = asyncio.Lock()
         self.channel: AbstractChannel
@@ -75,7 +76,7 @@ class Broker:
                 return
             await self.close()
             reasons = []
-            for url in random.sample(self._urls, len(self._urls)):
+            for url in random.sample(self.urls, len(self.urls)):
                 try:
                     await self._connect(url)
                     return
@@ -135,6 +136,7 @@ class Broker:
         await asyncio.gather(*(self._publish(queue, body, headers) for body in encode(envelopes)))
 
     async def _publish(self, queue: str, body: bytes, headers: dict[str, str] | None) -> None:
+        channel = self.channel
         message = aio_pika.Message(
             body,
             content_type="application/json",
@@ -143,18 +145,19 @@ class Broker:
         )
         try:
             try:
-                await self.channel.default_exchange.publish(
+                await channel.default_exchange.publish(
                     message, routing_key=queue, mandatory=True, timeout=CONFIRM_SECONDS_MAX
                 )
             except aio_pika.exceptions.PublishError as error:
                 # The broker has no such queue any more. What it confirms then, it has thrown away.
                 await self._declare()
                 raise BrokerUnavailable(f"{queue} was gone: {error}") from error
-        except aio_pika.exceptions.DeliveryError as error:
-            raise BrokerUnavailable(f"{queue} takes nothing now: {error}") from error
-        except TimeoutError as error:
-            await self.close()  # it may be cut off from the others: another may answer
-            raise BrokerUnavailable(f"no confirm within {CONFIRM_SECONDS_MAX} s") from error
+        except (aio_pika.exceptions.DeliveryError, TimeoutError) as error:
+            # The node may be cut off from the others. Or the channel was opened while the queue had no
+            # leader: RabbitMQ then turns away what is published on it, for ever.
+            if channel is self.channel:  # and not one that was opened meanwhile
+                await self.close()
+            raise BrokerUnavailable(f"{queue} did not take it: {error!r}") from error
         except AWAY as error:  # also while declaring
             raise BrokerUnavailable(str(error)) from error
 
@@ -209,8 +212,12 @@ class RabbitDeadLetters:
         return replayed
 
     async def _take(self, limit: int) -> AsyncIterator[AbstractIncomingMessage]:
+        await self._broker.open()
         for _ in range(limit):
-            message = await self._broker.dead.get(fail=False)
+            try:
+                message = await self._broker.dead.get(fail=False)
+            except AWAY as error:
+                raise BrokerUnavailable(str(error)) from error
             if message is None:
                 return
             yield message

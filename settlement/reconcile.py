@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -29,7 +29,7 @@ from reservation.main_order import MainOrder
 from reservation.outcomes import ConfigureOutcome, RestateOutcome, RestoreOutcome
 from reservation.record import Reservation
 from reservation.steps import Event
-from settlement.book import PAGE_ROWS, Book, Booked, BookedCampaign
+from settlement.book import PAGE_ROWS, Booked, BookedCampaign
 
 SETTLE_SECONDS_MAX = 15.0
 """How long what is on its way to the book is waited for, from when last some of it came there."""
@@ -46,7 +46,7 @@ class Drift(StrEnum):
     MAIN_ORDER_BEHIND = "main_order_behind"
     RESERVATION_LOST = "reservation_lost"
     RESERVATION_BEHIND = "reservation_behind"
-    RESERVATION_UNTOLD = "reservation_untold"  # the book has it not, or not as far, and nothing is on its way
+    RESERVATION_UNTOLD = "reservation_untold"  # the book lacks it, or a step of it, and nothing is on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,31 @@ class Reconciliation:
         return {"ok": self.ok, **asdict(self)}
 
 
+class Records(Protocol):
+    """The book, as the store is held against it. Every method may raise BookUnavailable."""
+
+    async def campaign(self, campaign: str) -> BookedCampaign | None: ...
+
+    def reservations(self, campaign: str) -> AsyncIterator[list[Booked]]:
+        """The campaign's reservations, oldest first, some at a time."""
+        ...
+
+    async def versions(self, ids: Sequence[ReservationId]) -> dict[ReservationId, int]:
+        """In which versions the book has these, of those that it has with all that led there."""
+        ...
+
+    def main_orders(self) -> AsyncIterator[list[MainOrder]]:
+        """Main orders, some at a time."""
+        ...
+
+
 class Reconciler:
     """Compares the store with the book. Its methods raise StoreUnavailable, BookUnavailable."""
 
     def __init__(
         self,
         store: Store,
-        book: Book,
+        book: Records,
         *,
         settle_seconds_max: float = SETTLE_SECONDS_MAX,
         differences_max: int | None = None,
@@ -106,11 +124,13 @@ class Reconciler:
         be mended never will be, and is told; so it holds up nothing.
         """
         found = Reconciliation(fenced=await self._store.fenced())
-        await self._main_orders(found, repair)
         for campaign in campaigns:
             if await self._campaign(found, campaign, repair):
                 await self._lost(found, campaign, repair)
                 await self._untold(found, campaign, repair)
+        # Last: one that was cancelled must find the trade-ins that it takes back. Told to a campaign before
+        # they are there again, it would leave them no cap to come back under.
+        await self._main_orders(found, repair)
         if repair and lift:
             await self._store.lift()
             found.fenced, found.lifted = "", bool(found.fenced)
@@ -228,7 +248,9 @@ class Reconciler:
             behind = left
             await asyncio.sleep(max(_LOOK_SECONDS, time.monotonic() - looked))
         for name, one in behind.items():
-            detail = f"{one.state}, version {one.version}, in the store, not in the book"
+            detail = (
+                f"{one.state}, version {one.version}, in the store; the book lacks that, or a step before it"
+            )
             mended = repair and await self._restated(name)
             found.differences.append(Difference(Drift.RESERVATION_UNTOLD, str(name), detail, mended))
 
@@ -244,7 +266,7 @@ class Reconciler:
                 return
 
     async def _not_in_the_book(self, some: Collection[Reservation]) -> dict[ReservationId, Reservation]:
-        """Those of some that the book does not have in their version."""
+        """Those of some that the book does not have in their version, with all that led there."""
         versions = await self._book.versions([one.id for one in some])
         return {one.id: one for one in some if versions.get(one.id, 0) < one.version}
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from reservation.outcomes import Fault
-from settlement.book import Book, BookUnavailable, RefundDue
+from settlement.book import BookUnavailable, RefundDue
 from settlement.metrics import REFUND_REQUESTS
 from settlement.retry import patiently
 
@@ -32,10 +32,18 @@ class RefundProvider(Protocol):
         ...
 
 
+class RefundsDue(Protocol):
+    """The book, as it remembers what is to be given back."""
+
+    async def refunds_to_ask_for(self, limit: int) -> list[RefundDue]:
+        """Refunds whose time to ask has come; each is given to one caller at a time."""
+        ...
+
+
 class Refunder:
     """Takes refunds that are due from the book to the provider, for ever."""
 
-    def __init__(self, book: Book, provider: RefundProvider) -> None:
+    def __init__(self, book: RefundsDue, provider: RefundProvider) -> None:
         self._book = book
         self._provider = provider
 

@@ -7,23 +7,37 @@ leaves it there, and another sends it a second time, which the book does not min
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
-from reservation.envelope import events_in
-from reservation.outbox import Entry, Outbox
+from reservation.envelope import Envelope, events_in
+from reservation.outbox import Entry
 from reservation.outcomes import StoreUnavailable
 from settlement.metrics import RELAY_FAILURES, RELAYED_EVENTS
-from settlement.rabbit import EVENTS, Broker, BrokerUnavailable
+from settlement.rabbit import EVENTS, BrokerUnavailable
 from settlement.retry import patiently
+from settlement.source import Reader
 
 _log = structlog.get_logger(__name__)
+
+
+class Publisher(Protocol):
+    """Where events go on to. Every method may raise BrokerUnavailable."""
+
+    async def open(self) -> None: ...
+
+    async def publish(self, queue: str, envelopes: Sequence[Envelope]) -> None:
+        """The broker has them for certain when this returns."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Relay:
     """Moves events from the outbox to the broker, for ever."""
 
-    def __init__(self, outbox: Outbox, broker: Broker) -> None:
+    def __init__(self, outbox: Reader, broker: Publisher) -> None:
         self._outbox = outbox
         self._broker = broker
 

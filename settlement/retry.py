@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+WAIT_SECONDS_MIN = 0.1
+"""At most, after the first failure; twice as long at most after each further one."""
 WAIT_SECONDS_MAX = 5.0
+_DOUBLED_MAX = 10
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
@@ -20,21 +24,14 @@ async def patiently(
     on_failure: Callable[[], None] | None = None,
 ) -> T:
     """What `attempt` gives, tried until it is no longer `away`. Any other exception is raised."""
-
-    def tell(state: RetryCallState) -> None:
-        if on_failure is not None:
-            on_failure()
-        error = state.outcome.exception() if state.outcome else None
-        _log.warning("waiting", attempt=state.attempt_number, error=f"{type(error).__name__}: {error}")
-
-    async def once() -> T:  # tenacity awaits coroutine functions only, and a lambda is none
-        return await attempt()
-
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(away),
-        wait=wait_random_exponential(multiplier=0.1, max=WAIT_SECONDS_MAX),
-        before_sleep=tell,
-        reraise=True,
-    )
-    result: T = await retrying(once)
-    return result
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except away as error:
+            failures += 1
+            if on_failure is not None:
+                on_failure()
+            _log.warning("waiting", attempt=failures, error=f"{type(error).__name__}: {error}")
+        wait_max = min(WAIT_SECONDS_MIN * 2 ** min(failures - 1, _DOUBLED_MAX), WAIT_SECONDS_MAX)
+        await asyncio.sleep(random.uniform(0, wait_max))  # noqa: S311  (nothing hangs on it but the load)

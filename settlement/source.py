@@ -6,13 +6,29 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 from reservation.envelope import Envelope, events_in
-from reservation.outbox import Entry, Outbox
+from reservation.outbox import Entry
 from reservation.outcomes import StoreUnavailable
-from settlement.dead_letters import DeadLetters, StoreDeadLetters
+from settlement.dead_letters import DeadLetters
 from settlement.retry import patiently
 
 BATCH_EVENTS_MAX = 5_000
 """In one transaction; what begins below it is taken whole. More would not be cheaper."""
+
+
+class Reader(Protocol):
+    """One reader of the outbox. Every method may raise StoreUnavailable."""
+
+    async def open(self) -> None: ...
+
+    async def next(self) -> list[Entry]:
+        """Entries that nobody has in hand. Those that are never done come again, to some reader."""
+        ...
+
+    async def done(self, entries: Sequence[Entry]) -> None:
+        """The entries are safe elsewhere: forget them. Twice is harmless."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Batch(Protocol):
@@ -44,7 +60,7 @@ class Source(Protocol):
 class OutboxBatch:
     """Entries of the outbox, unfinished."""
 
-    def __init__(self, outbox: Outbox, entries: Sequence[Entry]) -> None:
+    def __init__(self, outbox: Reader, entries: Sequence[Entry]) -> None:
         self._outbox = outbox
         self._entries = entries
         self.envelopes: Sequence[Envelope] = [entry.envelope for entry in entries]
@@ -56,9 +72,9 @@ class OutboxBatch:
 class OutboxSource:
     """Reads the outbox without a broker in between."""
 
-    def __init__(self, outbox: Outbox, dead_letters: StoreDeadLetters) -> None:
+    def __init__(self, outbox: Reader, dead_letters: DeadLetters) -> None:
         self._outbox = outbox
-        self.dead_letters: DeadLetters = dead_letters
+        self.dead_letters = dead_letters
 
     async def open(self) -> None:
         await self._outbox.open()

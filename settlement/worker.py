@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 import structlog
 
 from reservation.envelope import Envelope, events_in, halves, singly
 from reservation.outcomes import Fault
 from reservation.steps import Event
-from settlement.book import Book, BookRefused, BookUnavailable
+from settlement.book import BookRefused, BookUnavailable
 from settlement.metrics import (
     DEAD_LETTERS,
     SETTLE_BATCH,
@@ -28,10 +29,18 @@ from settlement.source import Source
 _log = structlog.get_logger(__name__)
 
 
+class Settled(Protocol):
+    """The book, as events are written into it."""
+
+    async def settle(self, envelopes: Sequence[Envelope]) -> None:
+        """All of them or none. Twice is harmless. Raises BookUnavailable, BookRefused, Malformed."""
+        ...
+
+
 class Worker:
     """Settles what its source brings, for ever."""
 
-    def __init__(self, source: Source, book: Book) -> None:
+    def __init__(self, source: Source, book: Settled) -> None:
         self._source = source
         self._book = book
 

@@ -24,11 +24,19 @@ START_SECONDS_MAX = 60.0
 RABBIT_HOME = Path("/usr/lib/rabbitmq/bin")
 
 
+_ports: set[int] = set()
+"""That somebody was told of, and may not use yet."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Another one each time."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _ports:
+            _ports.add(port)
+            return port
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds_max: float = START_SECONDS_MAX) -> None:
@@ -135,12 +143,12 @@ def rabbit_server(home: Path) -> Iterator[str]:
     port, dist, epmd = free_port(), free_port(), free_port()
     scripts = RABBIT_HOME if RABBIT_HOME.exists() else Path(shutil.which("rabbitmq-server") or "").parent
     environment = node_environment(home, port=port, dist=dist, epmd=epmd)
-    epmd_command = [_erlang("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
+    epmd_command = [erlang("epmd"), "-port", str(epmd), "-address", "127.0.0.1"]
     with (
         running(epmd_command, home / "epmd.log"),
         running([str(scripts / "rabbitmq-server")], home / "rabbit.log", environment=environment),
     ):
-        wait_until(lambda: _listens(port), "RabbitMQ listens")
+        wait_until(lambda: listens(port), "RabbitMQ listens")
         yield f"amqp://guest:guest@127.0.0.1:{port}/"
         # The node itself: the script that started it would ask it to stop by a cookie it does not have.
         node = int((home / "pid").read_text())
@@ -148,7 +156,7 @@ def rabbit_server(home: Path) -> Iterator[str]:
         wait_until(lambda: not Path(f"/proc/{node}").exists(), "RabbitMQ has stopped")
 
 
-def _erlang(name: str) -> str:
+def erlang(name: str) -> str:
     found = shutil.which(name) or next(
         (str(path) for path in sorted(Path("/usr/lib/erlang").glob(f"erts-*/bin/{name}"))), None
     )
@@ -156,6 +164,6 @@ def _erlang(name: str) -> str:
     return found
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

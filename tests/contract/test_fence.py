@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reservation.outcomes import Outcome, RestoreOutcome, StoreUnavailable
+from reservation.outcomes import Outcome, RestateOutcome, RestoreOutcome, StoreUnavailable
 from reservation.record import State
 from tests.contract.conftest import Bench
 from tests.contract.test_kernel import configure, first, stock, then
@@ -45,6 +45,8 @@ async def test_a_fenced_store_does_not_say_that_something_never_was(bench: Bench
     await bench.store.fence("it has lost something")
     with pytest.raises(StoreUnavailable):
         await bench.store.reservation(ANN)
+    assert await bench.store.reservations([ANN]) == [None], "but for who brings back what is not there"
+    assert await bench.store.restate(ANN, "restated") is RestateOutcome.ABSENT
     await bench.store.lift()
     assert await bench.store.reservation(ANN) is None
 

@@ -265,23 +265,24 @@ async def test_a_move_of_nothing_is_not_found(bench: Bench) -> None:
 
 async def test_windows_are_judged_by_the_stores_clock(bench: Bench) -> None:
     await configure(bench)
-    opens = await bench.store.now_ms() + 40
-    gate = Gate(opens_at_ms=opens, closes_at_ms=opens + 40)
-    assert (await bench.store.reserve(*first("1", gate=gate))).outcome is Outcome.NOT_STARTED
+    now = await bench.store.now_ms()
+    early = await bench.store.reserve(*first("1", gate=Gate(opens_at_ms=now + 60_000)))
+    assert early.outcome is Outcome.NOT_STARTED
+    opens = now + 40
     await bench.let_pass(40)
-    granted = await bench.store.reserve(*first("2", gate=gate))
+    granted = await bench.store.reserve(*first("2", gate=Gate(opens, opens + 60_000)))
     assert granted.outcome is Outcome.MOVED
     assert granted.now_ms >= opens
-    await bench.let_pass(40)
-    assert (await bench.store.reserve(*first("3", gate=gate))).outcome is Outcome.ENDED
+    late = await bench.store.reserve(*first("3", gate=Gate(now, opens)))
+    assert late.outcome is Outcome.ENDED
 
 
 async def test_what_is_due_is_due_from_its_deadline_until_it_ends(bench: Bench) -> None:
     await configure(bench)
-    held = await bench.store.reserve(*first("1", hold_ms=30))
     await bench.store.reserve(*first("2", "bob", hold_ms=60_000))
-    assert held.reservation is not None
     assert await bench.store.due(10) == []
+    held = await bench.store.reserve(*first("1", hold_ms=30))
+    assert held.reservation is not None
     await bench.let_pass(30)
     assert await bench.store.due(10) == [held.reservation.id]
     await bench.store.move(then(held, State.EXPIRED))

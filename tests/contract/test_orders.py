@@ -9,7 +9,7 @@ from reservation.kernel import RANKED, UNCAPPED, Claim, Moved, optional
 from reservation.outcomes import GrantOutcome, Outcome
 from reservation.record import State
 from tests.contract.conftest import Bench
-from tests.contract.test_kernel import SALE, configure, first, then
+from tests.contract.test_kernel import ENDS, SALE, configure, first, then
 
 
 async def test_an_order_changes_on_one_version_of_it(bench: Bench) -> None:
@@ -107,14 +107,14 @@ async def test_what_is_beyond_exact_counting_is_left_out_and_refuses_nothing(ben
 
 async def test_from_its_end_on_a_ranking_stands_and_an_end_moved_away_lets_it_live(bench: Bench) -> None:
     store = bench.store
-    now = await store.now_ms()
 
     async def ends(at: int, revision: int) -> int:
         configured = await store.configure(SALE, revision, "running", b"{}", {"stock/phone": 9}, at)
         return configured.revision
 
-    revision = await ends(now + 60, 0)
+    revision = await ends(ENDS, 0)
     await pay(bench, "1", "ann", 5)
+    revision = await ends(await store.now_ms() + 60, revision)
     await bench.let_pass(60)
     await pay(bench, "2", "bob", 9)
     ranking = await store.ranking(SALE, "bob", 10)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.ha.redis_servers import Guarded, started
+from tests.ha.redis_servers import Guarded
+
+
+@pytest.fixture(scope="module")
+def trios(redis_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Guarded]]:
+    """Two, which take their time to know each other at the same time."""
+    found = [Guarded(redis_program, tmp_path_factory.mktemp("guarded")) for _ in range(2)]
+    with ExitStack() as running, ThreadPoolExecutor() as threads:
+        for one in found:
+            running.callback(one.kill)
+        list(threads.map(Guarded.start, found))
+        yield [*found]
 
 
 @pytest.fixture
-def guarded(redis_program: Path, tmp_path: Path) -> Iterator[Guarded]:
+def guarded(trios: list[Guarded]) -> Guarded:
     """One's own: who has failed over is not as before."""
-    found = Guarded(redis_program, tmp_path)
-    with started(found):
-        yield found
+    return trios.pop()

@@ -31,6 +31,7 @@ class Member:
         self._command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(home)]
         if not sentinel:
             self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+            self._command += ["--repl-diskless-sync-delay", "0"]  # nobody else is to follow
         self._command += options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -179,7 +180,7 @@ class Nodes:
 
 
 @contextmanager
-def started(servers: Guarded | Nodes) -> Iterator[None]:
+def started(servers: Nodes) -> Iterator[None]:
     try:
         servers.start()
         yield

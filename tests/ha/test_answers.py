@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 
 from tests.ha.losing import Way, way_to
-from tests.servers import free_port
+from tests.servers import free_port, listens, wait_until
 from tests.stack import COMMAND, SECRETS, Answer, Client, eventually
 
 LANES = {"fast": {}, "ordinary": {"order_id": None}}
@@ -29,33 +30,42 @@ class Shop:
 
     async def ready(self) -> None:
         async def asks() -> int:
-            try:
-                return (await self.client.call("GET", "/readyz")).status
-            except aiohttp.ClientError:
-                return 0
+            return (await self.client.call("GET", "/readyz")).status
 
         await eventually(asks, lambda status: status == 200)
 
 
+@pytest.fixture(scope="module")
+def way(redis_server_url: str) -> Iterator[Way]:
+    with way_to(int(redis_server_url.rpartition(":")[2].partition("/")[0])) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def gateway_url(way: Way, postgres_server_dsn: str) -> Iterator[str]:
+    with psycopg.connect(postgres_server_dsn, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE answers TEMPLATE template_book")
+    port = free_port()
+    environment = {
+        "DOORBUSTER_REDIS_URL": f"redis://127.0.0.1:{way.port}/0",
+        "DOORBUSTER_POSTGRES_DSN": postgres_server_dsn.replace("/postgres?", "/answers?"),
+    }
+    command = [*COMMAND, "gateway", "--port", str(port)]
+    gateway = subprocess.Popen(command, env={**os.environ, **SECRETS, **environment})
+    try:
+        wait_until(lambda: listens(port), "the gateway listens")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        gateway.terminate()
+        gateway.wait(30)
+
+
 @pytest.fixture
-async def shop(redis_server_url: str, postgres_dsn: str) -> AsyncIterator[Shop]:
-    port = int(redis_server_url.rpartition(":")[2].partition("/")[0])
-    with way_to(port) as way:
-        async with aiohttp.ClientSession() as session:
-            own = free_port()
-            environment = {
-                "DOORBUSTER_REDIS_URL": f"redis://127.0.0.1:{way.port}/0",
-                "DOORBUSTER_POSTGRES_DSN": postgres_dsn,
-            }
-            command = [*COMMAND, "gateway", "--port", str(own)]
-            gateway = subprocess.Popen(command, env={**os.environ, **SECRETS, **environment})
-            try:
-                found = Shop(Client(f"http://127.0.0.1:{own}", session), way)
-                await found.ready()
-                yield found
-            finally:
-                gateway.terminate()
-                gateway.wait(30)
+async def shop(way: Way, gateway_url: str) -> AsyncIterator[Shop]:
+    async with aiohttp.ClientSession() as session:
+        found = Shop(Client(gateway_url, session), way)
+        await found.ready()
+        yield found
 
 
 def said(answer: Answer) -> tuple[int, str | None, Any]:

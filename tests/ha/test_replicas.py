@@ -27,7 +27,9 @@ class Replicated:
         self._program, self._home = program, home
         self._port = free_port()
         (home / "primary").mkdir()
-        self.url = running.enter_context(redis_server(program, home / "primary", port=self._port))
+        # It would wait whether others want to follow too.
+        options = ("--repl-diskless-sync-delay", "0")
+        self.url = running.enter_context(redis_server(program, home / "primary", *options, port=self._port))
         self._replica = running.enter_context(ExitStack())
 
     def follow(self) -> str:
@@ -35,9 +37,9 @@ class Replicated:
         home = self._home / "replica"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
-        return self._replica.enter_context(
-            redis_server(self._program, home, "--replicaof", f"127.0.0.1 {self._port}")
-        )
+        # With a journal, it would not stop before it has written all that it was sent into one.
+        options = ("--replicaof", f"127.0.0.1 {self._port}", "--appendonly", "no")
+        return self._replica.enter_context(redis_server(self._program, home, *options))
 
     def leave(self) -> None:
         self._replica.close()

@@ -1,0 +1,24 @@
+"""The checker is checked: every planted bug is caught, on seeds that hold nothing against the real code."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.bugs import BUGS
+from tests.simulation.catching import SEEDS_MAX, caught_by
+from tests.simulation.world import live
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(name: str) -> None:
+    caught = caught_by(name)
+    assert caught is not None, f"{name} was not caught in {SEEDS_MAX} seeds: {BUGS[name].what}"
+    seed, _ = caught
+    assert live(seed, BUGS[name].loss, BUGS[name].kind).violations == [], (
+        "without the bug nothing is wrong with that seed"
+    )
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(BUGS) >= 20
+    assert all(bug.what for bug in BUGS.values()), "each says what is wrong"
