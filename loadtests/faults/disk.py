@@ -32,7 +32,8 @@ def fill(at: Path, *, leaving_bytes: int) -> None:
     free = os.statvfs(at)
     size = max(0, free.f_bavail * free.f_frsize - leaving_bytes)
     with (at / FILLER).open("wb") as filler:
-        os.posix_fallocate(filler.fileno(), 0, size) if size else None
+        if size:
+            os.posix_fallocate(filler.fileno(), 0, size)
 
 
 def empty(at: Path) -> None:

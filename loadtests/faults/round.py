@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from doorbuster import bootstrap
 from loadtests.faults.fault import Fault, Missed, Moment
-from loadtests.faults.judge import HOLDS, Bounds, Excuse, Verdict, judge, read_book
+from loadtests.faults.judge import Bounds, Excuse, Verdict, judge, read_book
 from loadtests.faults.log import ClientLog
 from loadtests.faults.processes import ProcessFailed
 from loadtests.faults.shoppers import PER_USER, Load, Shoppers, put_on_sale
@@ -200,6 +200,3 @@ def shorter(load: Load, rate: float | None, seconds: float | None) -> Load:
         rate=load.rate if rate is None else rate,
         seconds=load.seconds if seconds is None else seconds,
     )
-
-
-__all__ = ["HOLDS", "Outcome", "play", "shorter"]

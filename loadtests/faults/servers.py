@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -178,22 +175,6 @@ def epmd(home: Path) -> tuple[Process, int]:
     return Process("epmd", command, home, ready=lambda pid: _connects(port)), port
 
 
-async def stop_all(processes: Sequence[Process]) -> None:
-    await asyncio.gather(*(one.stop() for one in processes))
-
-
 def _connects(port: int) -> bool:
     with socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
-
-
-def patiently_connect(dsn: str, seconds_max: float) -> psycopg.Connection:
-    """A connection, as soon as there is one to be had. Raises psycopg.OperationalError."""
-    until = time.monotonic() + seconds_max
-    while True:
-        try:
-            return psycopg.connect(dsn, autocommit=True, connect_timeout=2)
-        except psycopg.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)

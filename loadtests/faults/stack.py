@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import random
 import signal
 import sys
@@ -277,7 +276,3 @@ def _proxy(
 def _port(address: Address) -> int:
     assert isinstance(address, tuple)  # noqa: S101  (only PostgreSQL is on a unix socket)
     return address[1]
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0
