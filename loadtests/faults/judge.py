@@ -115,7 +115,7 @@ def judge(
     _judge_reservations(verdict, acknowledged.values(), rows.orders, orders, excuse)
     _judge_steps(verdict, log.cancelled(), orders, excuse)
     _judge_stock(verdict, rows.orders, bounds)
-    _judge_money(verdict, rows, orders, provider)
+    _judge_money(verdict, rows, orders, provider, excuse)
     _judge_audit(verdict, audit, excuse)
     for malfunction in log.malfunctions()[:_SHOWN_MAX]:
         verdict.find("API", malfunction)
@@ -193,7 +193,13 @@ def _judge_stock(verdict: Verdict, orders: Sequence[Order], bounds: Bounds) -> N
             verdict.find("I3", f"{user} has {taken} units of {campaign}, the quota is {bounds.per_user}")
 
 
-def _judge_money(verdict: Verdict, rows: BookRows, orders: Mapping[str, Order], provider: Provider) -> None:
+def _judge_money(
+    verdict: Verdict,
+    rows: BookRows,
+    orders: Mapping[str, Order],
+    provider: Provider,
+    excuse: Excuse | None,
+) -> None:
     """I7, going by the bank's own book."""
     succeeded = {one.payment_id: one for one in rows.payments if one.status == "succeeded"}
     refunded = Counter[str]()
@@ -211,10 +217,8 @@ def _judge_money(verdict: Verdict, rows: BookRows, orders: Mapping[str, Order], 
         reservation = charge.payment_id.rpartition(".")[0]
         if charge.payment_id not in succeeded:
             if reservation in orders:
-                verdict.lost += 1
-                verdict.find(
-                    "I7", f"{charge.payment_id}: the webhook was taken, the book has no such payment"
-                )
+                excused = excuse is not None and excuse.covers(charge.taken_at)
+                _lose(verdict, f"{charge.payment_id}: its webhook was taken, the book has it not", excused)
             continue
         order = orders.get(reservation)
         if order is None:

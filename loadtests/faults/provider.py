@@ -34,6 +34,8 @@ class Charge:
     currency: str
     taken: bool = False
     """Whether a webhook about it was answered 200."""
+    taken_at: float = 0.0
+    """When it was so first, by time.monotonic()."""
     answers: Counter[str] = field(default_factory=Counter)
 
 
@@ -134,6 +136,7 @@ class Provider:
             status = await self._send(self._webhook, f"{charge.payment_id}/{kind}", datetime.now(UTC), body)
             charge.answers[str(status)] += 1
             if status == 200:
+                charge.taken_at = charge.taken_at or time.monotonic()
                 charge.taken = True
             if once or (status is not None and status < 500) or time.monotonic() > until:
                 return

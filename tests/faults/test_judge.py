@@ -126,6 +126,9 @@ def test_two_charges_for_one_stage_are_found(case: Case) -> None:
 def test_a_charge_that_the_book_does_not_have_is_found(case: Case) -> None:
     case.payments.clear()
     assert case.judge().lost == 1
+    case.provider.charges[PAID.payment_id].taken_at = 1.0
+    case.excuse = Excuse(struck_at=1.5, seconds=1.0)
+    assert (case.judge().lost, case.judge().admitted) == (0, 1)
 
 
 def test_a_charge_that_was_kept_for_what_has_ended_is_found(case: Case) -> None:
