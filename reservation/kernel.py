@@ -311,7 +311,7 @@ class Store(Protocol):
         ...
 
     async def fence(self, reason: str) -> None:
-        """Have the store refuse every reservation, move and place, until the fence is lifted."""
+        """Have the store refuse every reservation, move, place and main order, until the fence is lifted."""
         ...
 
     async def lift(self) -> None:
@@ -386,7 +386,8 @@ class Store(Protocol):
     ) -> bool:
         """Write a main order down, if `version` is still the current one (0 when there is none).
 
-        The new version is above `above`: one that the book has is never given again.
+        The new version is above `above`: one that the book has is never given again. Without `above`, a
+        fenced store raises StoreUnavailable.
         An unfinished one is among `unfinished_orders` until it is written down as finished; None
         leaves it as it is.
         """

@@ -239,7 +239,8 @@ class OrderKeys:
     @cached_property
     def for_order(self) -> tuple[str, ...]:
         """KEYS of order.lua, in its order."""
-        return self.order, self.shard.unfinished, self.shard.outbox, self.shard.unsettled
+        shard = self.shard
+        return self.order, shard.unfinished, shard.outbox, shard.unsettled, shard.fence
 
 
 def shard_of(campaign: str) -> int:

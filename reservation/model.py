@@ -515,6 +515,8 @@ class ModelStore:
         event: bool,
         above: int = 0,
     ) -> bool:
+        if self._fence and not above:
+            raise StoreUnavailable("the store is fenced")
         current = self._orders.get(order_id)
         if (current.version if current else 0) != version:
             return False

@@ -16,7 +16,7 @@ from reservation.campaign import Campaign
 from reservation.kernel import Store
 from reservation.kinds.kind import Kind
 from reservation.main_order import MainOrder, OrderState
-from reservation.outcomes import Contended, GrantOutcome
+from reservation.outcomes import Contended, GrantOutcome, StoreUnavailable
 
 _ATTEMPTS_MAX = 20
 
@@ -29,6 +29,8 @@ class OrderBook:
 
     async def read(self, order_id: str) -> MainOrder | None:
         stored = await self._store.order(order_id)
+        if stored is None and await self._store.fenced():
+            raise StoreUnavailable(f"the store is fenced, and may have lost main order {order_id}")
         return MainOrder.unpack(order_id, stored.version, stored.body) if stored else None
 
     async def change(

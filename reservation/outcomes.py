@@ -82,6 +82,7 @@ class RankOutcome(StrEnum):
 class OrderOutcome(StrEnum):
     """What became of a change to a main order. Listed in order of precedence."""
 
+    STORE_UNAVAILABLE = "store_unavailable"
     CONFLICT = "conflict"
     RECORDED = "recorded"
 

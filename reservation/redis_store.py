@@ -107,9 +107,11 @@ class RedisStore:
         for counter, cap in caps.items():
             args += (counter, cap)
         keys = campaign_keys(campaign)
-        outcome, now_ms, current, counter = await self._run(
+        outcome, now_ms, current, counter, entry_id = await self._run(
             self._configure, keys.shard, keys.for_configure, args
         )
+        if entry_id:
+            self._fence.saw(keys.shard, entry_id)
         return Configured(ConfigureOutcome(outcome.decode()), now_ms, current, counter.decode())
 
     async def campaign(self, campaign: str) -> StoredCampaign | None:
@@ -383,8 +385,13 @@ class RedisStore:
         mark = "" if unfinished is None else int(unfinished)
         args = [order_id, version, body, mark, int(event), ORDER_KEPT_MS, above]
         keys = order_keys(order_id)
-        outcome, *_ = await self._run(self._order, keys.shard, keys.for_order, args)
-        return OrderOutcome(outcome.decode()) is OrderOutcome.RECORDED
+        answer, _, _, entry_id = await self._run(self._order, keys.shard, keys.for_order, args)
+        outcome = OrderOutcome(answer.decode())
+        if outcome is OrderOutcome.STORE_UNAVAILABLE:
+            raise StoreUnavailable("the store is fenced")
+        if entry_id:
+            self._fence.saw(keys.shard, entry_id)
+        return outcome is OrderOutcome.RECORDED
 
     async def unfinished_orders(self) -> list[str]:
         return await self._members(lambda shard: shard.unfinished)

@@ -13,8 +13,8 @@
 --   caps      two each: counter cap
 --
 -- Outcomes, in order of precedence: conflict below_used configured
--- Reply: {outcome, now_ms, revision, counter}; counter names the cap that would be below its
---   use, and is empty otherwise.
+-- Reply: {outcome, now_ms, revision, counter, entry_id}; counter names the cap that would be below its
+--   use, and is empty otherwise. So is the entry of the outbox where none was written.
 
 local campaign, expected, status, document = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local time = redis.call('TIME')
@@ -22,12 +22,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local current = redis.call('HGET', KEYS[1], 'revision') or '0'
 if current ~= expected then
-  return { 'conflict', now, tonumber(current), '' }
+  return { 'conflict', now, tonumber(current), '', '' }
 end
 for i = 7, #ARGV, 2 do
   local used = tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or 0)
   if used > tonumber(ARGV[i + 1]) then
-    return { 'below_used', now, tonumber(current), ARGV[i] }
+    return { 'below_used', now, tonumber(current), ARGV[i], '' }
   end
 end
 
@@ -40,6 +40,6 @@ end
 -- The shard's running number of changes lets every gateway ask for just what it has not seen.
 redis.call('ZADD', KEYS[4], redis.call('INCR', KEYS[5]), campaign)
 redis.call('INCRBY', KEYS[7], 1)
-redis.call('XADD', KEYS[6], '*', 'type', 'campaign_changed', 'id', campaign, 'revision', revision,
+local entry_id = redis.call('XADD', KEYS[6], '*', 'type', 'campaign_changed', 'id', campaign, 'revision', revision,
   'status', status, 'document', document, 'at', now)
-return { 'configured', now, revision, '' }
+return { 'configured', now, revision, '', entry_id }

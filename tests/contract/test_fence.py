@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reservation.order_book import OrderBook
 from reservation.outcomes import Outcome, RestateOutcome, RestoreOutcome, StoreUnavailable
 from reservation.record import State
 from tests.contract.conftest import Bench
@@ -49,6 +50,22 @@ async def test_a_fenced_store_does_not_say_that_something_never_was(bench: Bench
     assert await bench.store.restate(ANN, "restated") is RestateOutcome.ABSENT
     await bench.store.lift()
     assert await bench.store.reservation(ANN) is None
+
+
+async def test_main_orders_wait_behind_the_fence_but_for_repair(bench: Bench) -> None:
+    store = bench.store
+    assert await store.record_order("shop-1", 0, b"{}", unfinished=None, event=True)
+    await store.fence("it has lost something")
+    with pytest.raises(StoreUnavailable):
+        await store.record_order("shop-1", 1, b"{}", unfinished=True, event=True)
+    with pytest.raises(StoreUnavailable):
+        await store.record_order("shop-2", 0, b"{}", unfinished=None, event=True)
+    with pytest.raises(StoreUnavailable):
+        await OrderBook(store).read("shop-2")
+    assert await store.record_order("shop-2", 0, b"{}", unfinished=True, event=False, above=4)
+    await store.lift()
+    assert await store.record_order("shop-1", 1, b"{}", unfinished=True, event=True)
+    assert await store.record_order("shop-2", 5, b"{}", unfinished=False, event=True)
 
 
 async def test_what_was_lost_is_brought_back_behind_the_fence(bench: Bench) -> None:

@@ -330,10 +330,7 @@ class Checker:
             if one.facts.order_id is None or one.state not in TAKING:
                 continue
             order = now(self._servers.store.memory.model.order(one.facts.order_id))
-            body = orjson.loads(order.body) if order else {}
-            if body.get("user") is None:
-                continue  # cancelled while the store had lost it: a known gap, docs/reliability.md
-            if body["state"] == "cancelled":
+            if order is not None and orjson.loads(order.body)["state"] == "cancelled":
                 self.complain("I9", f"{name} is {one.state}, and {one.facts.order_id} was cancelled")
 
 
