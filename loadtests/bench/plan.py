@@ -61,7 +61,7 @@ async def put_on_sale(redis_url: str, stock: int) -> dict[str, Any]:
         "digest_at": len(args) - 2,
         "digest_chars": DIGEST_CHARS,
         "user_at": len(args) - 1,
-        "outcome_at": 1,
+        "outcome_at": 2,
         "campaign": CAMPAIGN,
     }
 

@@ -13,6 +13,7 @@ from loadtests.faults.stack import Setting, Stack
 from reservation.cluster import SLOTS
 
 SENTINELS = Setting(store="sentinels")
+REPLICATED = Setting(store="sentinels", replicas=1)
 CLUSTER = Setting(store="cluster")
 LAG_SECONDS = 0.7
 DOWN_SECONDS = 3.0
@@ -36,6 +37,12 @@ async def sentinel_failover(stack: Stack, moment: Moment) -> None:
     await reconcile(stack, moment)
     await master.start()
     await until(group.whole, "the old master follows the new one")
+
+
+@fault(setting=REPLICATED)
+async def sentinel_failover_replicated(stack: Stack, moment: Moment) -> None:
+    """The same, but that nothing is acknowledged that the replica does not have."""
+    await sentinel_failover(stack, moment)
 
 
 @fault(
@@ -63,6 +70,12 @@ async def split_brain(stack: Stack, moment: Moment) -> None:
     # Who was acknowledged something by the old master comes to the new one, and says so.
     await asyncio.sleep(PROVED_SECONDS)
     await reconcile(stack, moment)
+
+
+@fault(setting=REPLICATED)
+async def split_brain_replicated(stack: Stack, moment: Moment) -> None:
+    """The same, but that nothing is acknowledged that the replica does not have."""
+    await split_brain(stack, moment)
 
 
 @fault(setting=CLUSTER)

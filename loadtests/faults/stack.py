@@ -43,6 +43,8 @@ class Setting:
     """Between the roles and redis, rabbit, postgres, or between shoppers and the gateway."""
     store: str = "one"
     """One Redis; or `sentinels`, with a master and a replica; or a `cluster` of three."""
+    replicas: int = 0
+    """As many must have what is acknowledged."""
     brokers: int = 1
     """RabbitMQ nodes: 1, or 3 that are a cluster."""
     disk_mb: int = 0
@@ -224,6 +226,7 @@ async def stack(servers: Servers, setting: Setting, seed: str) -> AsyncIterator[
         book_dsn = servers.postgres.dsn(database)
         direct = Settings(
             redis_url=group.url,
+            redis_replicas=setting.replicas,
             postgres_dsn=book_dsn,
             amqp_url=",".join(broker.url for broker in brokers),
             jwt_secret=JWT_SECRET,
