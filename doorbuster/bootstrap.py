@@ -62,6 +62,10 @@ def _store(servers: Servers, settings: Settings) -> RedisStore:
     return RedisStore(servers, replicas=settings.redis_replicas)
 
 
+def _outbox(servers: Servers, settings: Settings) -> Outbox:
+    return Outbox(servers, consumer_name(), replicas=settings.redis_replicas)
+
+
 @asynccontextmanager
 async def redis_servers(settings: Settings) -> AsyncIterator[Servers]:
     async with connected(_needed(settings, "redis_url")) as servers:
@@ -177,9 +181,9 @@ async def reconciler(settings: Settings) -> AsyncIterator[tuple[Reconciler, Cata
 
 @asynccontextmanager
 async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore, Book]]:
-    """For a command that looks at both."""
+    """For a command that looks at both. What it mends, the book has: no replica has to."""
     async with redis_servers(settings) as servers, book(settings, connections_max=1) as the_book:
-        yield _store(servers, settings), the_book
+        yield RedisStore(servers), the_book
 
 
 @asynccontextmanager
@@ -192,7 +196,7 @@ async def worker(settings: Settings) -> AsyncIterator[Worker]:
             source = RabbitSource(Broker(settings.amqp_url))
         else:
             servers = await stack.enter_async_context(redis_servers(settings))
-            source = OutboxSource(Outbox(servers, consumer_name()), StoreDeadLetters(servers))
+            source = OutboxSource(_outbox(servers, settings), StoreDeadLetters(servers))
         yield Worker(source, the_book)
 
 
@@ -230,7 +234,7 @@ async def notifier(settings: Settings) -> AsyncIterator[Notifier]:
 @asynccontextmanager
 async def relay(settings: Settings) -> AsyncIterator[Relay]:
     async with redis_servers(settings) as servers:
-        yield Relay(Outbox(servers, consumer_name()), Broker(_needed(settings, "amqp_url")))
+        yield Relay(_outbox(servers, settings), Broker(_needed(settings, "amqp_url")))
 
 
 @asynccontextmanager

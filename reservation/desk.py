@@ -314,6 +314,7 @@ class Desk:
                 return refusal_of(Outcome.RESERVATION_NOT_FOUND)
             decision = decide(reservation, campaign)
             if isinstance(decision, Unchanged):
+                await self._store.confirm(reservation_id.campaign)  # by whomever it was made
                 return reservation
             if isinstance(decision, Refusal):
                 return decision

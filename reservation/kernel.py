@@ -302,6 +302,11 @@ class Store(Protocol):
         """Tell the book of a reservation once more, as it is."""
         ...
 
+    async def confirm(self, campaign: str) -> None:
+        """Return once what has been read of a campaign may be acknowledged: where replicas must have what is
+        acknowledged, they have it."""
+        ...
+
     async def runs(self) -> Sequence[Run]:
         """The lives of the store's processes, one a shard; see fence.py."""
         ...

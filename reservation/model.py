@@ -396,6 +396,9 @@ class ModelStore:
     def _cap(campaign: _Campaign, claim: Claim, counter: str) -> int:
         return campaign.caps.get(counter, 0) if claim.cap is None else claim.cap
 
+    async def confirm(self, campaign: str) -> None:
+        """There are no replicas."""
+
     async def runs(self) -> list[Run]:
         return []  # it lives once, and loses nothing
 

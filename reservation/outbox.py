@@ -107,7 +107,9 @@ def _replayed(packed: bytes) -> Envelope:
 class Outbox:
     """Reads the outbox as one consumer. Every method may raise StoreUnavailable."""
 
-    def __init__(self, servers: Servers, consumer: str) -> None:
+    def __init__(self, servers: Servers, consumer: str, *, replicas: int = 0) -> None:
+        """As many `replicas` must have what `next` gives: what they lack was never acknowledged."""
+        self._replicas = replicas
         self._fence = Fence()
         self._pipes = Pipes(servers, self._fence.enter)
         self._consumer = consumer
@@ -146,8 +148,17 @@ class Outbox:
             taken = await self.take_over()
             if taken:
                 self._take_over_at = now  # there may be more
-                return taken
-        return await self.read()
+                return await self._replicated(taken)
+        read = await self._replicated(await self.read())
+        for entry in read:
+            self._fence.saw(self._by_stream[entry.stream], entry.entry_id)
+        return read
+
+    async def _replicated(self, entries: list[Entry]) -> list[Entry]:
+        """These, once replicas have them. Raises StoreUnavailable; then they come again, as if we died."""
+        if self._replicas and entries:
+            await together(pipe.confirm(self._replicas) for pipe in self._pipes.all)
+        return entries
 
     async def read(self) -> list[Entry]:
         """What nobody has read yet: waits up to BLOCK_MS for the first."""
@@ -159,8 +170,6 @@ class Outbox:
                 raise
             await self.open()  # the store was emptied under us
             return []
-        for entry in read:
-            self._fence.saw(self._by_stream[entry.stream], entry.entry_id)
         self._read_at = time.monotonic() + (READ_SECONDS_MIN if len(read) < READ_ENTRIES_MAX else 0.0)
         return read
 

@@ -205,6 +205,14 @@ class Pipe:
         except NoScriptError:
             return await self.call("EVAL", script.source, len(keys), *keys, *args)
 
+    async def confirm(self, replicas: int) -> None:
+        """Return once so many replicas have all that there is now. Raises StoreUnavailable."""
+        # WAIT is about what there was when its connection was last used: so that is now.
+        wait = self.call("WAIT", replicas, REPLICAS_MS_MAX)
+        _, have = await asyncio.gather(self.call("PING"), wait)
+        if have < replicas:
+            raise StoreUnavailable(f"{have} of {replicas} replicas have it", sent=True)
+
     def answered(self, batch: list[Waiting], replies: list[Any], seconds: float) -> None:
         """A batch has come back. Called by the wire."""
         self._answered = self._answered * _FADING + sum(waiting.asked for waiting in batch)

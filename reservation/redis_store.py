@@ -71,6 +71,7 @@ class RedisStore:
 
     def __init__(self, servers: Servers, *, replicas: int = 0) -> None:
         """As many `replicas` must have what is changed before that is answered."""
+        self._replicas = replicas
         self._fence = Fence()
         self._pipes = Pipes(servers, self._fence.enter, replicas=replicas)
         self._reserver = Reserver(self._pipes, self._fence)
@@ -179,6 +180,10 @@ class RedisStore:
         args = [reservation_id.campaign, reservation_id.digest, event]
         (outcome,) = await self._run(self._restate, keys.shard, keys.for_restate, args)
         return RestateOutcome(outcome.decode())
+
+    async def confirm(self, campaign: str) -> None:
+        if self._replicas:
+            await self._pipes.of(campaign_keys(campaign).shard).confirm(self._replicas)
 
     async def runs(self) -> list[Run]:
         found = await self._pipes.each(

@@ -46,6 +46,7 @@ class Drift(StrEnum):
     MAIN_ORDER_BEHIND = "main_order_behind"
     RESERVATION_LOST = "reservation_lost"
     RESERVATION_BEHIND = "reservation_behind"
+    RESERVATION_FORKED = "reservation_forked"  # each has another step under the same version
     RESERVATION_UNTOLD = "reservation_untold"  # the book lacks it, or a step of it, and nothing is on its way
 
 
@@ -207,6 +208,11 @@ class Reconciler:
         """What the book has and the store has not, or not as far."""
         async for page in self._book.reservations(campaign):
             stored = await self._store.reservations([one.id for one in page])
+            found.differences += [
+                _forked(one, there)
+                for one, there in zip(page, stored, strict=True)
+                if there is not None and there.version == one.version and there.state != one.state
+            ]
             behind = [
                 (one, there)
                 for one, there in zip(page, stored, strict=True)
@@ -273,6 +279,12 @@ class Reconciler:
     async def _restated(self, reservation_id: ReservationId) -> bool:
         outcome = await self._store.restate(reservation_id, Event.RESTATED)
         return outcome is RestateOutcome.RESTATED
+
+
+def _forked(one: Booked, there: Reservation) -> Difference:
+    """Two stores have gone on from the same version, as two masters do. Who is right is not for us to say."""
+    detail = f"version {one.version} is {one.state} in the book, and {there.state} in the store"
+    return Difference(Drift.RESERVATION_FORKED, str(one.id), detail)
 
 
 def _pages(found: Sequence[Reservation]) -> Iterator[Sequence[Reservation]]:

@@ -9,6 +9,7 @@ from typing import cast
 from loadtests.faults.fault import Moment, fault
 from loadtests.faults.groups import Guarded, Nodes, call, until
 from loadtests.faults.repair import reconcile
+from loadtests.faults.servers import RedisServer
 from loadtests.faults.stack import Setting, Stack
 from reservation.cluster import SLOTS
 
@@ -25,6 +26,21 @@ UNREPLICATED = "what the replica did not have and had not reached PostgreSQL"
 async def sentinel_failover(stack: Stack, moment: Moment) -> None:
     """The master dies while its replica is 0.7 s behind, and the sentinels promote that. The operator runs
     `reconcile --repair`."""
+    master = await _fail_over(stack, moment)
+    await reconcile(stack, moment)
+    await _come_back(stack, master)
+
+
+@fault(setting=REPLICATED)
+async def sentinel_failover_replicated(stack: Stack, moment: Moment) -> None:
+    """The same, but that nothing is acknowledged that the replica does not have. So nothing is sold before
+    the new master has a replica itself."""
+    await _come_back(stack, await _fail_over(stack, moment))
+    await reconcile(stack, moment)
+
+
+async def _fail_over(stack: Stack, moment: Moment) -> RedisServer:
+    """The master that was."""
     group = cast(Guarded, stack.group)
     master, replica = await asyncio.to_thread(lambda: (group.master(), group.replica()))
     await asyncio.to_thread(call, replica.port, "REPLICAOF", "127.0.0.1", 1)
@@ -34,15 +50,12 @@ async def sentinel_failover(stack: Stack, moment: Moment) -> None:
     await until(lambda: group.master() is replica, "the replica is master")
     moment.over()
     moment.seen.append("the replica was promoted")
-    await reconcile(stack, moment)
+    return master
+
+
+async def _come_back(stack: Stack, master: RedisServer) -> None:
     await master.start()
-    await until(group.whole, "the old master follows the new one")
-
-
-@fault(setting=REPLICATED)
-async def sentinel_failover_replicated(stack: Stack, moment: Moment) -> None:
-    """The same, but that nothing is acknowledged that the replica does not have."""
-    await sentinel_failover(stack, moment)
+    await until(cast(Guarded, stack.group).whole, "the old master follows the new one")
 
 
 @fault(

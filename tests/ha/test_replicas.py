@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reservation.ids import digest_of
+from reservation.outbox import Outbox
 from reservation.outcomes import Outcome, StoreUnavailable
 from reservation.redis_store import RedisStore
 from reservation.servers import connect_redis
@@ -93,3 +94,40 @@ async def test_without_the_replica_nobody_knows_and_a_retry_tells(
     again = await store.reserve(terms, digest_of(SALE, "ann", ""), "ann")
     assert again.outcome is Outcome.REPLAYED
     assert (await store.standing(SALE, ["stock/phone"])).levels[0].used == 1
+
+
+async def test_what_no_replica_has_is_not_settled(replicated: Replicated, store: RedisStore) -> None:
+    """Else the book would have what nobody was told of, and what the next master knows nothing of."""
+    await followed(replicated.follow())
+    terms = await on_sale(store, SALE, 100)
+    async with connect_redis(replicated.url) as client:
+        outbox = Outbox(client, "relay", replicas=1)
+        await outbox.open()
+        assert [entry.envelope["type"] for entry in await outbox.next()] == ["campaign_changed"]
+        replicated.leave()
+        with pytest.raises(StoreUnavailable):
+            await store.reserve(terms, digest_of(SALE, "ann", ""), "ann")
+        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+            await outbox.next()
+        await followed(replicated.follow())
+
+        async def types() -> list[str]:
+            return [entry.envelope["type"] for entry in await outbox.next()]
+
+        assert "reserved" in await eventually(types, lambda found: "reserved" in found)
+
+
+async def test_what_was_read_is_confirmed_only_where_a_replica_has_it(
+    replicated: Replicated, store: RedisStore
+) -> None:
+    """So who cancels again, after nobody knew, is not told of a cancellation that the next master has not."""
+    await followed(replicated.follow())
+    terms = await on_sale(store, SALE, 100)
+    await store.confirm(SALE)
+    replicated.leave()
+    with pytest.raises(StoreUnavailable):
+        await store.reserve(terms, digest_of(SALE, "ann", ""), "ann")
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        await store.confirm(SALE)
+    await followed(replicated.follow())
+    await store.confirm(SALE)

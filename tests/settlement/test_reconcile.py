@@ -321,3 +321,19 @@ async def test_to_repair_twice_is_harmless(shop: Shop, redis_client: Redis, book
     await reconcile(shop, book, repair=True)
     assert await state(shop) == before
     assert not any([await redis_client.xlen(shard.dead) for shard in ALL_SHARDS])
+
+
+async def test_two_steps_under_one_version_are_told(
+    shop: Shop, redis_client: Redis, book: Book, postgres_dsn: str
+) -> None:
+    """As where two masters went on from the same version, and one was settled."""
+    ann = await shop.reserve("ann")
+    await shop.desk.cancel(ann.id, "ann")
+    await settle(redis_client, book)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("UPDATE orders SET state = 'expired' WHERE reservation_id = %s", [str(ann.id)])
+    found = await reconcile(shop, book, repair=True)
+    (difference,) = found.differences
+    assert (difference.drift, difference.id) == (Drift.RESERVATION_FORKED, str(ann.id))
+    assert difference.detail == "version 2 is expired in the book, and cancelled in the store"
+    assert not found.ok

@@ -299,6 +299,9 @@ class StoreClient:
         found: Restored = await self._write("restore", reservation_id, record)
         return found
 
+    async def confirm(self, campaign: str) -> None:
+        """There are no replicas."""
+
     async def restate(self, reservation_id: ReservationId, event: str) -> RestateOutcome:
         found: RestateOutcome = await self._write("restate", reservation_id, event)
         return found
