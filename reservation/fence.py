@@ -109,9 +109,7 @@ def _entry(entry_id: bytes) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _run_id(server: Any) -> str:
-    """From what INFO says, as bytes or as redis-py reads it."""
-    if isinstance(server, dict):
-        return str(server["run_id"])
+def _run_id(server: bytes) -> str:
+    """From what INFO says."""
     lines: dict[str, str] = dict(line.partition(":")[::2] for line in server.decode().splitlines())
     return lines["run_id"]
