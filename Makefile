@@ -1,7 +1,7 @@
 # make demo   a campaign of each kind, and its audit           make test   everything, on real servers
 # make check  style, types, imports, names                  make lock   renew the locked dependencies
 # make bench  a gateway on one core beside its peers, and what the rest costs; wants the machine to itself
-# make simulate   SEEDS=2000 FIRST=1: so many made-up lives, on one core; a seed that fails says how to replay it
+# make simulate   SEEDS=2000 FIRST=1: so many made-up lives, on all cores; a seed that fails says how to replay it
 # make properties   5,000 random lives of campaigns, in Redis and in the model side by side: half an hour
 # make faults   what may break breaks under load, and the clients' own log judges what became of it: an hour
 

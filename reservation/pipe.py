@@ -154,6 +154,8 @@ class Pipe:
         self._waiting: list[Waiting] = []
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._stale = False
+        """Whether something has changed since this connection was entered."""
         self._flush_is_due = False
         self._answered, self._seconds = 0.0, 0.0
         """Of late, and in how long. What is long past hardly counts."""
@@ -192,6 +194,14 @@ class Pipe:
         if self._wire is None and self._connecting is None and time.monotonic() >= self._again_at:
             self._connecting = asyncio.create_task(self._connect())
 
+    def renew(self) -> None:
+        """Enter again, on a new connection, before more is sent. What is on its way comes back first."""
+        if self._wire is not None or self._connecting is not None:
+            self._stale = True
+            if not self._flush_is_due and (self._wire is None or not self._wire.batch):
+                self._flush_is_due = True
+                asyncio.get_running_loop().call_soon(self._flush)
+
     async def call(self, *command: Any) -> Any:
         """One command's reply, as the store writes it. Raises StoreUnavailable."""
         call = _Call(command)
@@ -223,7 +233,7 @@ class Pipe:
                     continue
                 reply = self._fault(reply)
             waiting.take(reply)
-        if self._waiting and not self._flush_is_due:
+        if (self._waiting or self._stale) and not self._flush_is_due:
             self._flush()
 
     def lost(self, wire: _Wire, batch: list[Waiting], error: BaseException) -> None:
@@ -255,6 +265,8 @@ class Pipe:
 
     def _flush(self) -> None:
         self._flush_is_due = False
+        if self._stale and self._wire is not None and not self._wire.batch:
+            self._part()
         if self._wire is None:
             self.try_again()
             if self.away is not None:
@@ -267,6 +279,7 @@ class Pipe:
 
     async def _connect(self) -> None:
         patience = asyncio.get_running_loop().call_later(CONNECT_PATIENCE_SECONDS, self._lose_patience)
+        self._stale = False
         try:
             wire = _Wire(self, await self._connection())
         except Exception as error:

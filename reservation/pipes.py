@@ -36,6 +36,7 @@ class Pipes:
         self._replicas = replicas
         self._cluster = servers if isinstance(servers, Cluster) else None
         self._by_node: dict[Node, Pipe] = {}
+        self._of: list[Pipe] = []
         if isinstance(servers, Cluster):
             servers.tell(self._share_out)
             self._share_out()
@@ -117,8 +118,11 @@ class Pipes:
 
     def _share_out(self) -> None:
         assert self._cluster is not None  # noqa: S101  (it is who calls)
-        self._of = [self._at(node) for node in self._cluster.owners]
+        before, self._of = self._of, [self._at(node) for node in self._cluster.owners]
         self.all = tuple(set(self._of))
+        # Whoever has a shard now that they had not may have an older copy of it: the fence has to look.
+        for pipe in {now for had, now in zip(before, self._of, strict=False) if now is not had}:
+            pipe.renew()
 
     def _at(self, node: Node) -> Pipe:
         assert self._cluster is not None  # noqa: S101  (there are nodes)

@@ -23,6 +23,11 @@ SETTLE_FAILURES = Counter(
 DEAD_LETTERS = Counter("doorbuster_dead_letters_total", "Events that the book refused.")
 RELAYED_EVENTS = Counter("doorbuster_relayed_events_total", "Events confirmed by the broker.")
 RELAY_FAILURES = Counter("doorbuster_relay_failures_total", "Publishes that failed and were tried again.")
+IN_HAND = Gauge(
+    "doorbuster_events_in_hand",
+    "Events that a relay or worker has read and not passed on yet.",
+    multiprocess_mode="livesum",
+)
 LAPSED = Counter("doorbuster_lapsed_total", "Reservations ended or reminded by their deadline.")
 SERVED = Counter("doorbuster_waitlist_served_total", "Places in waitlists that became holds.")
 DIFFERENCES = Gauge(

@@ -27,7 +27,7 @@ from reservation.ids import ReservationId
 from reservation.kernel import Store, StoredCampaign
 from reservation.main_order import MainOrder
 from reservation.outcomes import ConfigureOutcome, RestateOutcome, RestoreOutcome
-from reservation.record import Reservation
+from reservation.record import Record, Reservation, State
 from reservation.steps import Event
 from settlement.book import PAGE_ROWS, Booked, BookedCampaign
 
@@ -218,12 +218,17 @@ class Reconciler:
                 for one, there in zip(page, stored, strict=True)
                 if there is None or there.version < one.version
             ]
+            now_ms = await self._store.now_ms() if behind else 0
             # In the order in which they were made: the oldest has its claims first.
-            found.differences += await asyncio.gather(*(self._restored(*one, repair) for one in behind))
+            found.differences += await asyncio.gather(
+                *(self._restored(*one, now_ms, repair) for one in behind)
+            )
             if self._enough(found.differences):
                 return
 
-    async def _restored(self, one: Booked, there: Reservation | None, repair: bool) -> Difference:
+    async def _restored(
+        self, one: Booked, there: Reservation | None, now_ms: int, repair: bool
+    ) -> Difference:
         drift = Drift.RESERVATION_BEHIND if there else Drift.RESERVATION_LOST
         detail = f"{one.state}, version {one.version}, in the book, "
         detail += f"{there.state}, version {there.version}, in the store" if there else "nothing in the store"
@@ -231,9 +236,14 @@ class Reconciler:
             return Difference(drift, str(one.id), f"{detail}; it was settled before records were kept")
         if not repair:
             return Difference(drift, str(one.id), detail)
-        outcome, counter = await self._store.restore(one.id, one.record)
+        overdue = one.state == State.HELD and one.record.deadline <= now_ms
+        record = _expired(one.record, now_ms) if overdue else one.record
+        outcome, counter = await self._store.restore(one.id, record)
         if outcome is RestoreOutcome.OVER_CAP:
             detail += f"; what it had of {counter} was given to others meanwhile"
+        if overdue and outcome is RestoreOutcome.RESTORED:
+            detail += "; its time was over"
+            await self._store.restate(one.id, Event.EXPIRED)
         mended = outcome in (RestoreOutcome.RESTORED, RestoreOutcome.UNCHANGED)
         return Difference(drift, str(one.id), detail, mended)
 
@@ -279,6 +289,14 @@ class Reconciler:
     async def _restated(self, reservation_id: ReservationId) -> bool:
         outcome = await self._store.restate(reservation_id, Event.RESTATED)
         return outcome is RestateOutcome.RESTATED
+
+
+def _expired(held: Record, now_ms: int) -> Record:
+    """A hold that would end at once. Perhaps it had, and others have had its units and its quota since: so it
+    takes neither again."""
+    return held._replace(
+        state=State.EXPIRED, version=held.version + 1, claims=(), updated_at=now_ms, deadline=0
+    )
 
 
 def _forked(one: Booked, there: Reservation) -> Difference:

@@ -14,6 +14,7 @@ import structlog
 from reservation.envelope import Envelope, events_in
 from reservation.outbox import Entry
 from reservation.outcomes import StoreUnavailable
+from settlement.in_hand import InHand
 from settlement.metrics import RELAY_FAILURES, RELAYED_EVENTS
 from settlement.rabbit import EVENTS, BrokerUnavailable
 from settlement.retry import patiently
@@ -40,6 +41,7 @@ class Relay:
     def __init__(self, outbox: Reader, broker: Publisher) -> None:
         self._outbox = outbox
         self._broker = broker
+        self.in_hand = InHand()
 
     async def open(self) -> None:
         await patiently(self._broker.open, BrokerUnavailable)
@@ -54,9 +56,12 @@ class Relay:
     async def relay(self, entries: Sequence[Entry]) -> None:
         """Publish, wait for the confirms, and only then forget."""
         envelopes = [entry.envelope for entry in entries]
-        await patiently(
-            lambda: self._broker.publish(EVENTS, envelopes), BrokerUnavailable, on_failure=RELAY_FAILURES.inc
-        )
+        with self.in_hand.holding(envelopes):
+            await patiently(
+                lambda: self._broker.publish(EVENTS, envelopes),
+                BrokerUnavailable,
+                on_failure=RELAY_FAILURES.inc,
+            )
         await patiently(lambda: self._outbox.done(entries), StoreUnavailable)
         RELAYED_EVENTS.inc(sum(map(events_in, envelopes)))
 

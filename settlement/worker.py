@@ -14,6 +14,7 @@ from reservation.envelope import Envelope, events_in, halves, singly
 from reservation.outcomes import Fault
 from reservation.steps import Event
 from settlement.book import BookRefused, BookUnavailable
+from settlement.in_hand import InHand
 from settlement.metrics import (
     DEAD_LETTERS,
     SETTLE_BATCH,
@@ -43,6 +44,7 @@ class Worker:
     def __init__(self, source: Source, book: Settled) -> None:
         self._source = source
         self._book = book
+        self.in_hand = InHand()
 
     async def open(self) -> None:
         await patiently(self._source.open, Fault)
@@ -52,7 +54,8 @@ class Worker:
 
     async def run(self) -> None:
         async for batch in self._source.batches():
-            await self.settle(batch.envelopes)
+            with self.in_hand.holding(batch.envelopes):
+                await self.settle(batch.envelopes)
             await batch.done()
 
     async def settle(self, envelopes: Sequence[Envelope]) -> None:

@@ -161,6 +161,24 @@ class Nodes:
             source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
         return len(keys)
 
+    def copy_of(self, slot: int, source: Member) -> dict[bytes, bytes]:
+        """All keys of a slot as they are now, each as DUMP has it."""
+        with redis.Redis(port=source.port) as client:
+            keys = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000)
+            return {key: client.dump(key) for key in keys}
+
+    def move_copy(self, slot: int, copy: dict[bytes, bytes], source: Member, target: Member) -> None:
+        """Give a slot away with what was in it at an earlier time."""
+        self.begin_to_move(slot, source, target)
+        with redis.Redis(port=target.port) as client:
+            for key, value in copy.items():
+                client.execute_command("ASKING")
+                client.restore(key, 0, value)
+        source.call("CLUSTER", "SETSLOT", slot, "STABLE")
+        for key in source.call("CLUSTER", "GETKEYSINSLOT", slot, 1_000):
+            source.call("DEL", key)
+        self.move_rest(slot, source, target)
+
     def move_rest(self, slot: int, source: Member, target: Member) -> None:
         """Move what is left, and say who keeps it."""
         while self.move_some(slot, source, target):

@@ -76,6 +76,30 @@ async def test_a_shard_moves_to_another_node_while_it_is_sold_from(cluster: Node
     await home.check()
 
 
+async def test_a_shard_that_moves_with_an_older_copy_is_fenced_on_a_node_that_is_known(
+    cluster: Nodes, servers: Cluster
+) -> None:
+    """A node that keeps other shards is talked to already. When it is given this one, it is looked at anew."""
+    store = RedisStore(servers)
+    await servers.learn()
+    moving = sale_in(cluster)
+    shard = shard_of(moving)
+    source = cluster.owner(shard)
+    staying = sale_in(cluster, off=source)
+    target = cluster.owner(shard_of(staying))
+    shoppers = Shoppers(store, await on_sale(store, moving, UNITS))
+    others = Shoppers(store, await on_sale(store, staying, UNITS))
+    await others.shop("there is a connection to the target")
+    await shoppers.shop("in the copy")
+    copy = cluster.copy_of(SLOTS[shard], source)
+    await shoppers.shop("after the copy")
+    cluster.move_copy(SLOTS[shard], copy, source, target)
+    await shoppers.shop("after the move")
+    assert shoppers.fenced, "it was found out before anything was sold"
+    await shoppers.check(lost=1)
+    assert others.unknown == shoppers.unknown == 0, "nobody was cut off for it"
+
+
 async def test_a_node_that_is_restarted_is_missed_by_its_own_shards_only(
     cluster: Nodes, servers: Cluster
 ) -> None:

@@ -31,7 +31,9 @@ class Standing:
     """When its place was first asked for: asking again for as many keeps it."""
     placed_at: float
     left_at: float = float("inf")
-    """Asked to leave, or for another place."""
+    """Asked to leave, or for another place: which may have been refused, and then nothing was left."""
+    left: bool = False
+    """Whether it was surely left."""
 
 
 @dataclass
@@ -50,11 +52,12 @@ class ClientLog:
     """By campaign, user and key: what was made under it, as far as clients were told."""
 
     def waits(self, campaign: str, sku: str, user: str) -> Standing | None:
-        """Where this user stands in line, as far as the user knows."""
-        own = (one for one in self.lines if (one.campaign, one.sku, one.user) == (campaign, sku, user))
-        return next((one for one in own if one.left_at == float("inf")), None)
+        """Where this user stands in line, perhaps."""
+        own = [one for one in self.lines if (one.campaign, one.sku, one.user) == (campaign, sku, user)]
+        return own[-1] if own and not own[-1].left else None
 
-    def leave(self, campaign: str, sku: str, user: str, at: float) -> None:
+    def leave(self, campaign: str, sku: str, user: str, at: float, *, surely: bool = False) -> None:
         for one in self.lines:
-            if (one.campaign, one.sku, one.user) == (campaign, sku, user) and one.left_at > at:
-                one.left_at = at
+            if (one.campaign, one.sku, one.user) == (campaign, sku, user):
+                one.left_at = min(one.left_at, at)
+                one.left |= surely

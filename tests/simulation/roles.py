@@ -68,6 +68,10 @@ class Role:
     def kill(self) -> None:
         self.process.kill()
 
+    def in_hand(self) -> int:
+        """Events that it has taken and not passed on yet."""
+        return 0
+
     async def _follow(self, catalog: Catalog) -> None:
         await self._again(catalog.refresh)
 
@@ -117,13 +121,16 @@ class RelayRole(Role):
     def build(self) -> list[Coroutine[Any, Any, None]]:
         assert self.servers.broker is not None
         outbox = MemoryOutbox(self.wire, self.process, self.servers.store)
-        relay = Relay(outbox, MemoryBroker(self.wire, self.process, self.servers.broker))
+        relay = self.relay = Relay(outbox, MemoryBroker(self.wire, self.process, self.servers.broker))
 
         async def work() -> None:
             await relay.open()
             await relay.run()
 
         return [work()]
+
+    def in_hand(self) -> int:
+        return 0 if self.process.is_dead else self.relay.in_hand.events
 
 
 class WorkerRole(Role):
@@ -137,7 +144,7 @@ class WorkerRole(Role):
             letters = MemoryDeadLetters(self.wire, self.process, store)
             self.source = OutboxSource(MemoryOutbox(self.wire, self.process, store), letters)
         book = MemoryBook(self.wire, self.process, self.servers.book)
-        worker = Worker(self.source, book)
+        worker = self.worker = Worker(self.source, book)
         refunder = Refunder(book, ProviderClient(self.wire, self.process, self.servers.provider))
 
         async def work() -> None:
@@ -145,6 +152,9 @@ class WorkerRole(Role):
             await worker.run()
 
         return [work(), refunder.run()]
+
+    def in_hand(self) -> int:
+        return 0 if self.process.is_dead else self.worker.in_hand.events
 
     def kill(self) -> None:
         super().kill()

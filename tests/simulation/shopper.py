@@ -198,7 +198,8 @@ class Shopper:
     async def _leave(self, document: dict[str, Any]) -> None:
         campaign = document["id"]
         for offer in document["offers"]:
-            self._shop.log.leave(campaign, offer["sku"], self._user, self._shop.wire.loop.time())
+            now = self._shop.wire.loop.time()
+            self._shop.log.leave(campaign, offer["sku"], self._user, now, surely=True)
         await self._shop.insist(lambda gateway: gateway.waitlist.leave(campaign, self._user, None))
         self._shop.trace(self._user, "leaves the line")
 

@@ -287,9 +287,11 @@ class World(Shop):
         self.trace("the store has lost", self.plan.loss)
         self._run(self._apply_again())
         await asyncio.sleep(1 + dice.random() * 6)
-        while not self._has_settled():
+        still = 0.0
+        while still <= self.wire.weather.slow_seconds_max:  # so long something may be between two processes
             await self._tend()
             await asyncio.sleep(0.5)
+            still = still + 0.5 if self._has_settled() else 0.0
         if dice.random() < 0.5:
             document = dice.choice(self.plan.documents)
             self._run(self._restock_soon(document["id"], document["offers"][0]["sku"]))
@@ -350,7 +352,8 @@ class World(Shop):
             return
 
     def _has_settled(self) -> bool:
-        return not self.servers.store.memory.stream and not self._messages() and not self._dead()
+        in_hand = any(role.in_hand() for role in self.roles)
+        return not (in_hand or self.servers.store.memory.stream or self._messages() or self._dead())
 
     def _messages(self) -> int:
         broker = self.servers.broker
