@@ -49,6 +49,8 @@ LOOK_SECONDS = 0.005
 """How exactly the store's time is told from our own."""
 REPLICAS_MS_MAX = 500
 """For how long a write waits for the replicas that must have it."""
+PROBE_MS = 50
+"""For how long it is waited for them to be there again: meanwhile nobody is served."""
 AWAY_SECONDS = 0.1, 0.25
 """For how long, at random, a server that could not be connected to is not tried again."""
 CONNECT_PATIENCE_SECONDS = 1.0
@@ -167,6 +169,8 @@ class Pipe:
         """Why there is no connection, as far as is known."""
         self._again_at = 0.0
         """No attempt to connect before."""
+        self._lacking = ""
+        """Why no write is sent on this connection, if so: replicas lack what was written before."""
 
     def waited(self) -> float:
         """For how many seconds who waits longest has waited for the store."""
@@ -217,11 +221,46 @@ class Pipe:
 
     async def confirm(self, replicas: int) -> None:
         """Return once so many replicas have all that there is now. Raises StoreUnavailable."""
-        # WAIT is about what there was when its connection was last used: so that is now.
-        wait = self.call("WAIT", replicas, REPLICAS_MS_MAX)
-        _, have = await asyncio.gather(self.call("PING"), wait)
+        if self._lacking:
+            raise StoreUnavailable(self._lacking, sent=True)
+        have = await self._have(replicas, REPLICAS_MS_MAX)
         if have < replicas:
-            raise StoreUnavailable(f"{have} of {replicas} replicas have it", sent=True)
+            raise StoreUnavailable(_lack(have, replicas), sent=True)
+
+    async def _have(self, replicas: int, ms_max: int) -> int:
+        """How many replicas have all that there is now; after so long, if they are too few."""
+        # WAIT is about what there was when its connection was last used: so that is now.
+        _, have = await asyncio.gather(self.call("PING"), self.call("WAIT", replicas, ms_max))
+        return int(have)
+
+    def lacks(self, have: object) -> str:
+        """So few replicas have what was written; what that is called. Called by the wire.
+
+        Whoever comes now would wait as long and know as little, and all others behind them. So writes are
+        refused before they are sent, until the replicas are there again.
+        """
+        if not self._lacking:
+            self._lacking = _lack(have, self.replicas)
+            self._probe_soon()
+        return self._lacking
+
+    def _probe_soon(self) -> None:
+        wait = random.uniform(*AWAY_SECONDS)  # noqa: S311
+        asyncio.get_running_loop().call_later(wait, self._begin_probe)
+
+    def _begin_probe(self) -> None:
+        if self._lacking:
+            self._probing = asyncio.ensure_future(self._probe())
+
+    async def _probe(self) -> None:
+        wire, have = self._wire, 0
+        with suppress(StoreUnavailable):
+            have = await self._have(self.replicas, PROBE_MS)
+        if self._lacking and wire is self._wire:
+            if have >= self.replicas:
+                self._lacking = ""
+            else:
+                self._probe_soon()
 
     def answered(self, batch: list[Waiting], replies: list[Any], seconds: float) -> None:
         """A batch has come back. Called by the wire."""
@@ -258,6 +297,7 @@ class Pipe:
     def _part(self) -> None:
         """Have done with this connection."""
         wire, self._wire = self._wire, None
+        self._lacking = ""
         if wire is not None:
             self._leaving = asyncio.ensure_future(self._leave(wire.connection))
         if self._elsewhere is not None:
@@ -272,10 +312,13 @@ class Pipe:
             if self.away is not None:
                 self._refuse(self.away)
         elif not self._wire.batch and self._waiting:
+            if self._lacking:
+                self._refuse(self._lacking, only_writes=True)
             batch = self._waiting[:BATCH_COMMANDS_MAX]
             del self._waiting[:BATCH_COMMANDS_MAX]
             self._waiting_since = time.monotonic()
-            self._wire.send(batch)
+            if batch:
+                self._wire.send(batch)
 
     async def _connect(self) -> None:
         patience = asyncio.get_running_loop().call_later(CONNECT_PATIENCE_SECONDS, self._lose_patience)
@@ -335,10 +378,12 @@ class Pipe:
         with suppress(KeyError):  # the whole pool was closed meanwhile
             await self.client.connection_pool.release(connection)
 
-    def _refuse(self, why: str) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _refuse(self, why: str, *, only_writes: bool = False) -> None:
+        waiting = self._waiting
+        self._waiting = [one for one in waiting if only_writes and not one.writes]
         for one in waiting:
-            one.take(StoreUnavailable(why))
+            if one.writes or not only_writes:
+                one.take(StoreUnavailable(why))
 
 
 class _Wire(asyncio.Protocol):
@@ -380,7 +425,7 @@ class _Wire(asyncio.Protocol):
             replies, self._replies = self._replies, []
             self._rest()
             if self._expected > len(batch):
-                replies = _replicated(batch, replies, self._pipe.replicas)
+                replies = self._replicated(batch, replies)
             self._pipe.answered(batch, replies, self.waited())
 
     def connection_lost(self, error: BaseException | None) -> None:
@@ -397,6 +442,17 @@ class _Wire(asyncio.Protocol):
         """
         return self._looked_at - self._sent_at
 
+    def _replicated(self, batch: list[Waiting], replies: list[Any]) -> list[Any]:
+        """The replies, but that nobody knows what becomes of a write that too few replicas have."""
+        *own, have = replies
+        if isinstance(have, int) and have >= self._pipe.replicas:
+            return own
+        unknown = StoreUnavailable(self._pipe.lacks(have), sent=True)
+        return [
+            unknown if waiting.writes and not isinstance(reply, Exception) else reply
+            for waiting, reply in zip(batch, own, strict=True)
+        ]
+
     def _look(self) -> None:
         # Timers come before what has arrived: so far there was no reply.
         self._looked_at = time.monotonic()
@@ -411,16 +467,8 @@ class _Wire(asyncio.Protocol):
             self._next_look = None
 
 
-def _replicated(batch: list[Waiting], replies: list[Any], replicas: int) -> list[Any]:
-    """The replies, but that nobody knows what becomes of a write that too few replicas have."""
-    *own, have = replies
-    if isinstance(have, int) and have >= replicas:
-        return own
-    unknown = StoreUnavailable(f"{have} of {replicas} replicas have it", sent=True)
-    return [
-        unknown if waiting.writes and not isinstance(reply, Exception) else reply
-        for waiting, reply in zip(batch, own, strict=True)
-    ]
+def _lack(have: object, replicas: int) -> str:
+    return f"{have} of {replicas} replicas have it"
 
 
 async def _reply(connection: Any) -> Any:

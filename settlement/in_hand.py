@@ -1,5 +1,7 @@
-"""What a relay or worker has taken and not passed on yet: still to come, and nowhere to be seen if its source is
-lost meanwhile."""
+"""What a relay or worker has taken and not passed on yet.
+
+It is still to come, and nothing else shows it when its source is lost meanwhile.
+"""
 
 from __future__ import annotations
 

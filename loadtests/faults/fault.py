@@ -23,6 +23,7 @@ class Moment:
 
     rng: random.Random
     began_at: float = 0.0
+    gone_at: float = 0.0
     ended_at: float = 0.0
     seen: list[str] = field(default_factory=list)
     """Evidence that it happened, for people."""
@@ -31,7 +32,11 @@ class Moment:
 
     def begins(self) -> None:
         """What was acknowledged before is what may be lost, where anything may be."""
-        self.began_at = time.monotonic()
+        self.began_at = self.gone_at = time.monotonic()
+
+    def gone(self) -> None:
+        """What may be lost is lost by now: that took a moment, or there were two masters for a while."""
+        self.gone_at = time.monotonic()
 
     def over(self) -> None:
         """From here on the system recovers; operators' repairs are part of that."""

@@ -15,6 +15,8 @@ from loadtests.faults.provider import Provider
 HOLDS = frozenset({"held", "deposit_paid", "confirmed"})
 """States in which a reservation has its units."""
 _SHOWN_MAX = 20
+HEARD_SECONDS = 0.25
+"""So much later a client may hear what it was told: it has its hands full."""
 
 
 class Order(NamedTuple):
@@ -66,13 +68,15 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Excuse:
-    """The loss that a setting admits: what was acknowledged in these last seconds before the fault struck."""
+    """The loss that a setting admits: what was acknowledged in these last seconds before the fault struck,
+    and until all of that was gone."""
 
     struck_at: float
     seconds: float
+    gone_at: float
 
-    def covers(self, acknowledged_at: float) -> bool:
-        return self.struck_at - self.seconds <= acknowledged_at <= self.struck_at
+    def covers(self, heard_at: float) -> bool:
+        return self.struck_at - self.seconds <= heard_at <= self.gone_at + HEARD_SECONDS
 
 
 @dataclass(slots=True)

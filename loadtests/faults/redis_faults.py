@@ -61,6 +61,7 @@ async def redis_power_cut_everysec(stack: Stack, moment: Moment) -> None:
     await asyncio.sleep(FSYNC_SECONDS)
     moment.begins()
     await stack.redis.kill()
+    moment.gone()
     size = log.stat().st_size
     moment.expect(size > synced, f"{size - synced} of {size} bytes of the log were not on the disk")
     os.truncate(log, synced)
@@ -80,6 +81,7 @@ async def redis_log_corrupted(stack: Stack, moment: Moment) -> None:
     await asyncio.sleep(1.0)
     moment.begins()
     await stack.redis.kill()
+    moment.gone()
     log = stack.redis.log_file
     size = log.stat().st_size
     at = size // 2 + moment.rng.randrange(size // 10)
@@ -120,6 +122,7 @@ async def redis_emptied(stack: Stack, moment: Moment) -> None:
     await asyncio.sleep(1.0)
     moment.begins()
     await stack.redis.kill()
+    moment.gone()
     for file in (stack.redis.data / "appendonlydir").iterdir():
         file.unlink()
     await stack.redis.start()

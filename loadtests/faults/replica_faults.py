@@ -47,6 +47,7 @@ async def _fail_over(stack: Stack, moment: Moment) -> RedisServer:
     await asyncio.sleep(LAG_SECONDS)
     moment.begins()
     await master.kill()
+    moment.gone()
     await until(lambda: group.master() is replica, "the replica is master")
     moment.over()
     moment.seen.append("the replica was promoted")
@@ -61,13 +62,14 @@ async def _come_back(stack: Stack, master: RedisServer) -> None:
 @fault(
     setting=SENTINELS,
     loses="what the old master acknowledged while there were two, and had not reached PostgreSQL",
-    admits_seconds=15.0,
+    admits_seconds=1.0,
 )
 async def split_brain(stack: Stack, moment: Moment) -> None:
     """The master hangs until its replica is promoted, and goes on as a second master while no sentinel is
     there to tell it."""
     group = cast(Guarded, stack.group)
     master, replica = await asyncio.to_thread(lambda: (group.master(), group.replica()))
+    moment.begins()
     master.send(signal.SIGSTOP)
     await until(lambda: group.master() is replica, "the replica is master")
     # Killed, and not stopped: a sentinel that finds that it stood still does nothing for 30 s.
@@ -78,7 +80,7 @@ async def split_brain(stack: Stack, moment: Moment) -> None:
     moment.expect(roles == ["master", "master"], "there were two masters")
     await asyncio.gather(*(sentinel.start() for sentinel in group.sentinels))
     await until(group.whole, "the old master follows the new one")
-    moment.begins()
+    moment.gone()
     moment.over()
     # Who was acknowledged something by the old master comes to the new one, and says so.
     await asyncio.sleep(PROVED_SECONDS)

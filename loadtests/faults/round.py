@@ -127,7 +127,7 @@ async def _verdict(
     }
     excuse = None
     if fault.admits_seconds is not None:
-        excuse = Excuse(moment.began_at, fault.admits_seconds)
+        excuse = Excuse(moment.began_at, fault.admits_seconds, moment.gone_at)
     verdict = judge(shoppers.log, rows, audit, stack.provider, Bounds(stock, PER_USER), excuse)
     if fault.no_malfunction:
         for one in shoppers.log.tries:

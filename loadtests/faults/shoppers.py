@@ -255,9 +255,15 @@ class Shoppers:
 
 
 async def put_on_sale(url: str, service_key: str, documents: Sequence[dict[str, Any]]) -> None:
-    """Create these campaigns. Raises aiohttp.ClientError."""
+    """Create these campaigns; again where the store is still coming back. Raises aiohttp.ClientError."""
     headers = {"Authorization": f"Bearer {service_key}"}
-    async with aiohttp.ClientSession(raise_for_status=True) as session:
+    until = time.monotonic() + PATIENCE_SECONDS
+    async with aiohttp.ClientSession() as session:
         for document in documents:
-            async with session.put(f"{url}/v1/campaigns/{document['id']}", json=document, headers=headers):
-                pass
+            path = f"{url}/v1/campaigns/{document['id']}"
+            while True:
+                async with session.put(path, json=document, headers=headers) as answer:
+                    if answer.status != 503 or time.monotonic() > until:
+                        answer.raise_for_status()
+                        break
+                await asyncio.sleep(_PAUSE_SECONDS)

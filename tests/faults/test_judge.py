@@ -72,10 +72,10 @@ def test_a_loss_is_found(case: Case) -> None:
 
 def test_a_loss_that_the_setting_admits_is_counted_apart(case: Case) -> None:
     case.orders.remove(BOB)
-    case.excuse = Excuse(struck_at=1.5, seconds=1.0)
+    case.excuse = Excuse(struck_at=1.5, seconds=1.0, gone_at=1.5)
     verdict = case.judge()
     assert (verdict.lost, verdict.admitted, verdict.ok) == (0, 1, True)
-    case.excuse = Excuse(struck_at=10.0, seconds=1.0)
+    case.excuse = Excuse(struck_at=10.0, seconds=1.0, gone_at=10.0)
     assert case.judge().lost == 1, "it had been acknowledged long before"
 
 
@@ -127,7 +127,7 @@ def test_a_charge_that_the_book_does_not_have_is_found(case: Case) -> None:
     case.payments.clear()
     assert case.judge().lost == 1
     case.provider.charges[PAID.payment_id].taken_at = 1.0
-    case.excuse = Excuse(struck_at=1.5, seconds=1.0)
+    case.excuse = Excuse(struck_at=1.5, seconds=1.0, gone_at=1.5)
     assert (case.judge().lost, case.judge().admitted) == (0, 1)
 
 

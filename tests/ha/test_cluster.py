@@ -79,7 +79,7 @@ async def test_a_shard_moves_to_another_node_while_it_is_sold_from(cluster: Node
 async def test_a_shard_that_moves_with_an_older_copy_is_fenced_on_a_node_that_is_known(
     cluster: Nodes, servers: Cluster
 ) -> None:
-    """A node that keeps other shards is talked to already. When it is given this one, it is looked at anew."""
+    """A node that keeps other shards is talked to already. Given this one, it is looked at anew."""
     store = RedisStore(servers)
     await servers.learn()
     moving = sale_in(cluster)

@@ -55,9 +55,8 @@ def main() -> int:
                 print(f"  replay: python -m tests.simulation --seeds 1 --first {life.seed}{only} --trace")
     seconds = time.monotonic() - began
     rate = args.seeds / seconds * 60
-    print(
-        f"{args.seeds} seeds in {seconds:.1f} s by {args.jobs} processes, {rate:,.0f} a minute; {failed} failed"
-    )
+    by = f"{args.jobs} processes, {rate:,.0f} a minute"
+    print(f"{args.seeds} seeds in {seconds:.1f} s by {by}; {failed} failed")
     print(", ".join(f"{what} {count}" for what, count in sorted(reached.items())))
     return 1 if failed else 0
 
