@@ -14,8 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
+from doorbuster.errors import Misconfigured
 from doorbuster.log import configure_logs
 from doorbuster.settings import Settings, SettingsError, read_settings
+from reservation.outcomes import Fault
+from reservation.validation import Invalid
 
 app = typer.Typer(
     help="Doorbuster: reservations for flash sales, presales and trade-ins.",
@@ -38,14 +41,9 @@ DATA_DIR = Path(".doorbuster")
 
 def main() -> None:
     """Run the command; what is wrong with the settings or the machine is one line, and exit code 2."""
-    from doorbuster.embedded import EmbeddedError
-    from doorbuster.stack import StackError
-    from reservation.outcomes import Fault
-    from reservation.validation import Invalid
-
     try:
         app()
-    except (SettingsError, StackError, EmbeddedError, Invalid) as error:
+    except (Misconfigured, Invalid) as error:
         typer.echo(f"doorbuster: {error}", err=True)
         sys.exit(2)
     except Fault as error:
@@ -218,7 +216,7 @@ def token(
     data_dir: DataDir = DATA_DIR,
 ) -> None:
     """A user token for trying things out."""
-    from doorbuster.stack import stack_settings
+    from doorbuster.data_dir import stack_settings
     from doorbuster.tokens import make_token
     from gateway.auth import USER_CHARS_MAX
     from reservation.text import is_printable
@@ -273,7 +271,7 @@ def demo(
 
 def _reaching(data_dir: Path, *, broker: bool = False) -> Settings:
     """Settings that reach a running system; where there is a `broker`, that may be enough."""
-    from doorbuster.stack import stack_settings
+    from doorbuster.data_dir import stack_settings
 
     settings = stack_settings(data_dir)
     if settings.redis_url is None and not (broker and settings.amqp_url):

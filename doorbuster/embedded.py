@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 from redis.exceptions import RedisError
 
+from doorbuster.errors import Misconfigured
 from doorbuster.supervisor import Program
 from reservation.outcomes import Fault
 from reservation.redis_store import RedisStore
@@ -29,7 +30,7 @@ START_SECONDS_MAX = 60.0
 """A store with much in it takes a while to read its log."""
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(Misconfigured):
     """The embedded servers cannot be run here. The message is one line."""
 
 

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from doorbuster.errors import Misconfigured
 from reservation.redis_url import parse_redis_url
 
 PREFIX = "DOORBUSTER_"
 SECRET_CHARS_MIN = 8
 
 
-class SettingsError(Exception):
+class SettingsError(Misconfigured):
     """A setting is missing or malformed. The message is one line that names it."""
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
 import os
-import secrets
 import shutil
 import socket
 import sys
 import tempfile
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
 from doorbuster.apply import apply_samples
 from doorbuster.bootstrap import check_store
+from doorbuster.data_dir import STACK, StackError, locked, read_private, with_secrets, write_private
 from doorbuster.embedded import (
     postgres_program,
     redis_program,
@@ -28,41 +24,10 @@ from doorbuster.embedded import (
     wait_for_redis,
 )
 from doorbuster.roles import stop_on_signals
-from doorbuster.settings import Settings, read_settings
+from doorbuster.settings import Settings
 from doorbuster.supervisor import Program, Supervisor
-from settlement.migrate import migrate
 
 READY_SECONDS_MAX = 60.0
-_STACK = "stack.json"
-"""In the data directory, while a stack runs there: how to reach it."""
-_SECRETS = "secrets.json"
-"""In the data directory: the secrets that were made for it."""
-
-
-class StackError(Exception):
-    """The stack cannot run. The message is one line."""
-
-
-def stack_settings(data_dir: Path) -> Settings:
-    """The settings to reach the stack that runs in `data_dir`; what the environment says comes first."""
-    found = {**_read_private(data_dir / _SECRETS), **_read_private(data_dir / _STACK).get("settings", {})}
-    return read_settings(**{**found, **read_settings().model_dump(exclude_none=True)})
-
-
-@contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """Have the data directory to ourselves. Raises StackError."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        opened = (data_dir / "lock").open("w")
-    except OSError as error:
-        raise StackError(f"cannot keep data in {data_dir}: {error.strerror}") from None
-    with opened as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StackError(f"{data_dir} is in use by another doorbuster up") from None
-        yield
 
 
 @contextmanager
@@ -83,50 +48,6 @@ def reserved_port(host: str, port: int) -> Iterator[int]:
         except OverflowError:
             raise StackError(f"{port} is not a port") from None
         yield port
-
-
-def _read_private(path: Path) -> dict[str, Any]:
-    """What _write_private wrote; nothing where it has not. Raises StackError."""
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise StackError(f"{path} cannot be read: {error}") from None
-    return dict(found)
-
-
-def _write_private(path: Path, found: Any) -> None:
-    # Beside it, then in its place: secrets are never half written.
-    beside = path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(found, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def with_secrets(settings: Settings, data_dir: Path) -> Settings:
-    """The settings, with random secrets where none are given; the same ones at every start."""
-    found = _read_private(data_dir / _SECRETS)
-    # What was made by an older version lacks what has been added since.
-    kept = {
-        "jwt_secret": secrets.token_urlsafe(48),
-        "service_key": f"dbk_{secrets.token_urlsafe(32)}",
-        "psp_secret": _webhook_secret(),
-        "notify_secret": _webhook_secret(),
-        **found,
-    }
-    if kept != found:
-        _write_private(data_dir / _SECRETS, kept)
-    if settings.jwks is not None:
-        kept.pop("jwt_secret", None)
-    return read_settings(**{**kept, **settings.model_dump(exclude_none=True)})
-
-
-def _webhook_secret() -> str:
-    return "whsec_" + b64encode(secrets.token_bytes(32)).decode()
 
 
 def role_program(
@@ -176,6 +97,8 @@ async def run_up(
             settings = await _start_servers(supervisor, settings, data_dir, runtime, stop)
             if stop.is_set():
                 return
+            from settlement.migrate import migrate  # it brings along what nothing else needs
+
             await asyncio.to_thread(migrate, settings.postgres_dsn or "")
             metrics_dir = runtime / "metrics"
             metrics_dir.mkdir()
@@ -189,7 +112,7 @@ async def run_up(
             await _ready(url, stop)
             reach = {"url": url, "pid": os.getpid(), "runtime": str(runtime)}
             reach["settings"] = settings.model_dump(exclude_none=True)
-            _write_private(data_dir / _STACK, reach)
+            write_private(data_dir / STACK, reach)
             if not stop.is_set():
                 found = await apply_samples(settings) if samples else []
                 print(f"ready {url}", flush=True)
@@ -198,7 +121,7 @@ async def run_up(
             await stop.wait()
         finally:
             await supervisor.stop()
-            (data_dir / _STACK).unlink(missing_ok=True)
+            (data_dir / STACK).unlink(missing_ok=True)
 
 
 def _is_all_new(settings: Settings, data_dir: Path) -> bool:
@@ -211,7 +134,7 @@ def _is_all_new(settings: Settings, data_dir: Path) -> bool:
 @contextmanager
 def _runtime(data_dir: Path) -> Iterator[Path]:
     """A directory for sockets, which want short paths, and for what need not outlive us."""
-    left = _read_private(data_dir / _STACK).get("runtime")
+    left = read_private(data_dir / STACK).get("runtime")
     if left is not None:  # by one that was killed
         shutil.rmtree(left, ignore_errors=True)
     runtime = Path(tempfile.mkdtemp(prefix="doorbuster-"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from doorbuster.data_dir import stack_settings
 from doorbuster.settings import Settings, SettingsError
-from doorbuster.stack import stack_settings
 from doorbuster.tokens import make_token
 from loadtests.options import Options
 

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import redis
 
-from doorbuster.stack import stack_settings
+from doorbuster.data_dir import stack_settings
 from tests.stack import Client, Stack, eventually, in_phase, presale, stack, trade_in
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from doorbuster.data_dir import with_secrets
 from doorbuster.settings import PREFIX, read_settings
-from doorbuster.stack import with_secrets
 
 NAMES = ["jwt_secret", "notify_secret", "psp_secret", "service_key"]
 
