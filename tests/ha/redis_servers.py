@@ -14,6 +14,8 @@ from reservation.cluster import SLOTS
 from tests.servers import free_port, wait_until
 
 SLOTS_ALL = 16_384
+REPLICATION = "replication"
+"""The user that replicas are to their masters, and its password."""
 CLUSTER_BUS = 10_000
 """A node's bus is on its port and so many more, unless it is said."""
 
@@ -122,7 +124,9 @@ class Nodes:
     """A cluster of three masters, which sells on while one of them is away."""
 
     def __init__(self, program: Path, home: Path) -> None:
+        self._program, self._home = program, home
         self.nodes = [self._node(program, home / f"node-{n}") for n in range(3)]
+        self._replicas: list[Member] = []
         self.url = f"redis+cluster://{','.join(f'127.0.0.1:{one.port}' for one in self.nodes)}"
 
     @staticmethod
@@ -137,10 +141,44 @@ class Nodes:
             node.start()
             node.call("CLUSTER", "ADDSLOTSRANGE", bounds[n], bounds[n + 1] - 1)
             node.call("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
-        bus = self.nodes[0]._command[self.nodes[0]._command.index("--cluster-port") + 1]
         for node in self.nodes[1:]:
-            node.call("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, bus)
+            self._meet(node)
         wait_until(lambda: all(map(self._whole, self.nodes)), "the cluster is whole")
+
+    def add_replica(self, master: Member) -> Member:
+        """Of this node; ready to take its place."""
+        replica = self._node(self._program, self._home / f"replica-{len(self._replicas)}")
+        self._replicas.append(replica)
+        master.call("ACL", "SETUSER", REPLICATION, "on", f">{REPLICATION}", "+psync", "+replconf", "+ping")
+        replica.start()
+        replica.call("CONFIG", "SET", "masteruser", REPLICATION, "masterauth", REPLICATION)
+        self._meet(replica)
+        name = master.call("CLUSTER", "MYID")
+        wait_until(lambda: self._knows(replica, name), "the replica knows its master")
+        replica.call("CLUSTER", "REPLICATE", name)
+        wait_until(lambda: replica.call("ROLE")[3:4] == ["connected"], "the replica has caught up")
+        wait_until(
+            lambda: all(self._knows(one, replica.call("CLUSTER", "MYID")) for one in self.nodes),
+            "all know the replica",
+        )
+        return replica
+
+    @staticmethod
+    def part(master: Member, replica: Member) -> None:
+        """From now on the replica gets nothing any more."""
+        master.call("ACL", "SETUSER", REPLICATION, "off")
+        master.call("CLIENT", "KILL", "TYPE", "replica")
+        wait_until(lambda: replica.call("ROLE")[3] != "connected", "the replica is cut off")
+
+    def _meet(self, node: Member) -> None:
+        first = self.nodes[0]
+        bus = first._command[first._command.index("--cluster-port") + 1]
+        node.call("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
+
+    @staticmethod
+    def _knows(node: Member, name: str) -> bool:
+        known = [line.split() for line in str(node.call("CLUSTER", "NODES")).splitlines()]
+        return any(fields[0] == name and "handshake" not in fields[2] for fields in known)
 
     def owner(self, shard: int) -> Member:
         """The node that keeps a shard."""
@@ -188,7 +226,7 @@ class Nodes:
             one.call("CLUSTER", "SETSLOT", slot, "NODE", name)
 
     def kill(self) -> None:
-        for one in self.nodes:
+        for one in (*self.nodes, *self._replicas):
             one.kill()
 
     def _whole(self, node: Member) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from settlement.audit import Auditor
 from settlement.book import Book
 from settlement.dead_letters import StoreDeadLetters
 from settlement.source import OutboxSource
-from tests.ha.redis_servers import Member, Nodes
+from tests.ha.redis_servers import Member, Nodes, started
 from tests.ha.shoppers import Shoppers, on_sale
 from tests.settlement.conftest import open_shop
 from tests.settlement.running import working
@@ -98,6 +99,28 @@ async def test_a_shard_that_moves_with_an_older_copy_is_fenced_on_a_node_that_is
     assert shoppers.fenced, "it was found out before anything was sold"
     await shoppers.check(lost=1)
     assert others.unknown == shoppers.unknown == 0, "nobody was cut off for it"
+
+
+async def test_a_replica_that_is_promoted_with_less_is_fenced(redis_program: Path, tmp_path: Path) -> None:
+    own = Nodes(redis_program, tmp_path)
+    with started(own):
+        master = own.nodes[1]
+        replica = own.add_replica(master)
+        async with connected(own.url) as servers:
+            store = RedisStore(servers)
+            its, others = sale_in(own, on=master), sale_in(own, off=master)
+            shoppers = Shoppers(store, await on_sale(store, its, UNITS))
+            elsewhere = Shoppers(store, await on_sale(store, others, UNITS))
+            await shoppers.shop("while the replica follows")
+            own.part(master, replica)
+            await shoppers.shop("only the master has this")
+            master.kill()
+            await elsewhere.shop("of another node")
+            await shoppers.shop("of the new master")
+            assert replica.call("ROLE")[0] == "master"
+            assert shoppers.fenced, "it was found out before anything was sold"
+            assert (elsewhere.not_made, elsewhere.unknown) == (0, 0)
+            await shoppers.check(lost=1)
 
 
 async def test_a_node_that_is_restarted_is_missed_by_its_own_shards_only(
