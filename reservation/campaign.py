@@ -66,10 +66,14 @@ def ms_of(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(milliseconds=1)
 
 
+def instant_of(ms: float) -> datetime:
+    """The instant of so many milliseconds since the epoch, in UTC."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
 def rfc3339(ms: int) -> str:
     """The instant as the wire writes it: UTC, with milliseconds."""
-    at = _EPOCH + timedelta(milliseconds=ms)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return instant_of(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]

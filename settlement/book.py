@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ProgramLimitExceeded, ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from reservation.campaign import ms_of
+from reservation.campaign import instant_of, ms_of
 from reservation.envelope import Envelope
 from reservation.ids import ReservationId
 from reservation.main_order import MainOrder, OrderLine, OrderState
@@ -214,8 +214,8 @@ class Book:
         """Whether any order of these campaigns last changed in a millisecond between these two."""
         parameters = {
             "campaigns": list(campaigns),
-            "after": _instant(after_ms + 0.5),
-            "before": _instant(before_ms - 0.5),
+            "after": instant_of(after_ms + 0.5),
+            "before": instant_of(before_ms - 0.5),
         }
         ((found,),) = await self._all(statement("changed_between"), parameters)
         return bool(found)
@@ -259,10 +259,6 @@ class Book:
                 return await cursor.fetchall()
         except (psycopg.Error, PoolTimeout, OSError) as error:
             raise BookUnavailable(str(error)) from error
-
-
-def _instant(ms: float) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 async def _check_writable(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from reservation.campaign import instant_of
 from reservation.envelope import Envelope
 from reservation.ids import ReservationId
 from reservation.main_order import MainOrder
@@ -117,17 +117,13 @@ def _json(row: dict[str, Any]) -> str:
     return orjson.dumps(row).decode()
 
 
-def _at(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
 def _campaign(envelope: Envelope) -> dict[str, Any]:
     return {
         "id": envelope["id"],
         "revision": envelope["revision"],
         "status": envelope["status"],
         "document": envelope["document"],
-        "at": _at(envelope["at"]),
+        "at": instant_of(envelope["at"]),
     }
 
 
@@ -138,9 +134,9 @@ def _main_order(envelope: Envelope) -> dict[str, Any]:
         "user": order.user,
         "state": order.state,
         "lines": [line._asdict() for line in order.lines],
-        "paid_at": _at(order.paid_at_ms) if order.user is not None else None,
+        "paid_at": instant_of(order.paid_at_ms) if order.user is not None else None,
         "version": order.version,
-        "at": _at(envelope["at"]),
+        "at": instant_of(envelope["at"]),
     }
 
 
@@ -177,8 +173,8 @@ def _order(found: _Reservations, envelope: Envelope) -> dict[str, Any]:
         "lines": like.lines,
         "price": facts.price.to_json(),
         "record": {name: getattr(found.record, name) for name in KEPT},
-        "created_at": _at(like.created_at_ms),
-        "updated_at": _at(like.updated_at_ms),
+        "created_at": instant_of(like.created_at_ms),
+        "updated_at": instant_of(like.updated_at_ms),
         "type": envelope["type"],
         # With the state it led to: an order's history reads without its rows.
         "data": {**data, "state": like.state, "quantity": like.quantity},
@@ -195,7 +191,7 @@ def _payments(reservation: Reservation) -> list[dict[str, Any]]:
             "currency": reservation.facts.price.currency,
             "status": payment.status,
             "provider_ref": payment.provider_ref,
-            "at": _at(payment.at_ms),
+            "at": instant_of(payment.at_ms),
             "version": reservation.version,
         }
         for payment in reservation.facts.payments.values()
@@ -212,7 +208,7 @@ def _refunds(reservation: Reservation) -> list[dict[str, Any]]:
             "currency": reservation.facts.price.currency,
             "status": refund.status,
             "reason": refund.reason,
-            "at": _at(refund.at_ms),
+            "at": instant_of(refund.at_ms),
             "version": reservation.version,
         }
         for refund in reservation.facts.refunds.values()
