@@ -91,6 +91,7 @@ async def _on_one_stack(
             console.print(_line(outcome), highlight=False, markup=False)
             if not outcome.ok:
                 _keep(options, outcome, log)
+            if setting.alone or not outcome.ok:
                 return
 
 

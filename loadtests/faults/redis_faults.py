@@ -17,6 +17,7 @@ from loadtests.faults.fault import Missed, Moment, fault
 from loadtests.faults.repair import reconcile
 from loadtests.faults.stack import Setting, Stack
 
+ALONE = Setting(alone=True)
 EVERYSEC = Setting(fsync="everysec")
 SMALL_DISK = Setting(disk_mb=24)
 SMALL_DISK_EVERYSEC = Setting(fsync="everysec", disk_mb=24)
@@ -72,6 +73,7 @@ async def redis_power_cut_everysec(stack: Stack, moment: Moment) -> None:
 
 
 @fault(
+    setting=ALONE,
     loses="what was in the damaged part of the log and had not reached PostgreSQL",
     admits_seconds=BACKLOG_SECONDS,
 )
@@ -113,6 +115,7 @@ def _cut_at_the_damage(log: Path) -> None:
 
 
 @fault(
+    setting=ALONE,
     loses="what had not reached PostgreSQL, and who stood in line for a waitlist",
     admits_seconds=BACKLOG_SECONDS,
 )

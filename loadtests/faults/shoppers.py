@@ -1,7 +1,7 @@
 """Shoppers in an open loop: they come when they come, whether or not the service keeps up.
 
-Who gets no answer, or a 503, asks again with the same key. Some pay, through a provider of ours; some
-cancel, some ask twice, some stand in line for what is sold out.
+Who gets no answer, or a 503, asks again with the same key, and not before they may. Some pay, through a
+provider of ours; some cancel, some ask twice, some stand in line for what is sold out.
 """
 
 from __future__ import annotations
@@ -213,7 +213,8 @@ class Shoppers:
             one, found = await self._once(of, method, path, body, headers or {})
             if one.status not in (None, 503, 429) or time.monotonic() > until:
                 return one, found
-            await asyncio.sleep(pause * (0.5 + rng.random()))
+            told = found.get("retry_after_s", 0) if isinstance(found, dict) else 0
+            await asyncio.sleep(told + pause * (0.5 + rng.random()))
             pause = min(pause * 2, _PAUSE_SECONDS_MAX)
 
     async def _once(

@@ -47,6 +47,8 @@ class Setting:
     """As many must have what is acknowledged."""
     brokers: int = 1
     """RabbitMQ nodes: 1, or 3 that are a cluster."""
+    alone: bool = False
+    """Each round has a stack of its own: what has to be brought back is then what was sold in it."""
     disk_mb: int = 0
     """The size of a disk of its own for Redis; 0 for none."""
 
