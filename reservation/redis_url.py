@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import parse_url
+from redis.exceptions import RedisError
 
 Node = tuple[str, int]
 """Host and port."""
@@ -43,10 +45,13 @@ class ClusterNodes:
 def parse_redis_url(url: str) -> str | Sentinels | ClusterNodes:
     """What the URL names; itself where it names one server. Raises ValueError."""
     scheme, _, rest = url.partition("://")
-    if not rest or scheme not in SCHEMES:
+    if scheme not in SCHEMES or not url.startswith(f"{scheme}://"):
         raise ValueError(f"must start with {' or '.join(f'{one}://' for one in SCHEMES)}")
+    if not rest:
+        raise ValueError(f"names no server after {scheme}://")
     if scheme in _ONE:
         _ = urlsplit(url).port  # raises ValueError, with the reason
+        _check_options(url)
         return url
     authority, path, query = _parts(rest)
     auth, at, hosts = authority.rpartition("@")
@@ -82,8 +87,25 @@ def _parts(rest: str) -> tuple[str, str, dict[str, str]]:
     return authority, path.rstrip("/"), options
 
 
+def _check_options(url: str) -> None:
+    """Raises ValueError for the first option that redis-py cannot make a connection with."""
+    plain, _, query = url.partition("?")
+    for name, value in parse_qsl(query):
+        # One at a time, so that we know which it is. Nothing connects here.
+        try:
+            pool: Any = BlockingConnectionPool.from_url(f"{plain}?{urlencode({name: value})}")
+            pool.make_connection()
+        except TypeError:
+            raise ValueError(f"has an option that is not known here: {name}") from None
+        except (RedisError, ValueError, AttributeError, LookupError):
+            # Without the value: it may be a password.
+            raise ValueError(f"has an option whose value cannot be used: {name}") from None
+
+
 def _options(url: str, query: Mapping[str, str]) -> dict[str, Any]:
-    found = dict(parse_url(f"{url}?{urlencode(query)}"))
+    whole = f"{url}?{urlencode(query)}"
+    _check_options(whole)
+    found = dict(parse_url(whole))
     found.pop("host", None)
     return found
 

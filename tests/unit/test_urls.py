@@ -9,7 +9,13 @@ from reservation.redis_url import ClusterNodes, Sentinels, parse_redis_url
 
 
 def test_one_server_is_what_redis_py_takes() -> None:
-    for url in ("redis://a:6379/0", "rediss://user:pass@a/1", "unix:///tmp/redis.sock"):
+    urls = ["redis://a:6379/0", "rediss://user:pass@a/1", "unix:///tmp/redis.sock"]
+    urls += [
+        "redis://a/0?socket_timeout=2.5&max_connections=8&timeout=1",
+        "unix:///a.sock?db=2&password=p%40ss",
+    ]
+    urls += ["rediss://a?ssl_ca_certs=/no/such/ca.pem&ssl_cert_reqs=none&client_name=shop"]
+    for url in urls:
         assert parse_redis_url(url) == url
 
 
@@ -47,7 +53,20 @@ def test_with_tls_both_sentinels_and_servers_are_asked_so() -> None:
         ("redis+sentinel://a:port/sale", "a host that cannot be read: 'a:port'"),
         ("redis+sentinel://a/sale?timeout=1", "an option that is not known here: timeout"),
         ("redis+cluster://a/3", "has a database, and a cluster has none"),
-        ("redis+cluster://", "must start with redis://"),
+        ("redis+cluster://", "names no server after redis+cluster://"),
+        ("redis://", "names no server after redis://"),
+        ("redis+cluster:", "must start with redis://"),
+        ("redis://a/0?socket_timeout=abc", "an option whose value cannot be used: socket_timeout"),
+        ("rediss://a/0?ssl_cert_reqs=maybe", "an option whose value cannot be used: ssl_cert_reqs"),
+        ("unix:///a.sock?db=first", "an option whose value cannot be used: db"),
+        ("redis://a/0?protocol=9", "an option whose value cannot be used: protocol"),
+        ("redis://a/0?max_connections=-1", "an option whose value cannot be used: max_connections"),
+        ("redis://a/0?bogus=1", "an option that is not known here: bogus"),
+        ("rediss://a/0?socket_timeout=1&bogus=1", "an option that is not known here: bogus"),
+        ("unix:///a.sock?bogus=1", "an option that is not known here: bogus"),
+        ("redis://a/0?ssl_ca_certs=ca.pem", "an option that is not known here: ssl_ca_certs"),
+        ("rediss+sentinel://a/sale?ssl_bogus=1", "an option that is not known here: ssl_bogus"),
+        ("rediss+cluster://a?ssl_check_hostname=x&ssl_min_version=x", "cannot be used: ssl_min_version"),
     ],
 )
 def test_a_redis_url_that_is_wrong_is_told_in_one_line(url: str, wrong: str) -> None:
