@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from gateway.admission import Admission, overloaded
 from gateway.metrics import REQUESTS
 from gateway.problems import Problem
+from gateway.sparing import Sparing
 from gateway.watcher import Watcher
 from reservation.attempt import Attempt, Unanswered, begin
 from reservation.outcomes import Contended, Fault, Refusal
@@ -29,6 +30,7 @@ DOCUMENT_BYTES_MAX = 512 * 1024
 BODY_SECONDS_MAX = 10.0
 NESTING_MAX = 100
 _log = structlog.get_logger(__name__)
+_sparing = Sparing()
 
 
 def endpoint(admission: Admission, route: str, method: str, handler: Handler) -> Handler:
@@ -69,8 +71,11 @@ async def _answer(full: bool, handler: Handler, request: web.Request, attempt: A
     except Contended:
         return Problem("overloaded", "Too many changes to the same thing at once. Try again.").response()
     except Fault as fault:
-        error = f"{type(fault).__name__}: {fault}"
-        _log.warning("unavailable", path=request.path, error=error, outcome=attempt.outcome)
+        kind = type(fault).__name__
+        times = _sparing.times(kind)
+        if times:
+            error = f"{kind}: {fault}"
+            _log.warning("unavailable", path=request.path, error=error, outcome=attempt.outcome, times=times)
         return store_unavailable(attempt.outcome).response()
     except Exception:
         _log.exception("internal_error", method=request.method, path=request.path)
