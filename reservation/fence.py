@@ -91,8 +91,10 @@ class Fence:
         known = self._known.get(shard.prefix)
         if known is None or known.run_id == run.run_id:
             return ""
-        if run.epoch <= known.epoch:
-            return f"run {run.epoch} of the store, and run {known.epoch} has been seen"
+        if run.epoch == known.epoch:
+            return f"this is another store than the one that was seen, and also calls itself run {run.epoch}"
+        if run.epoch < known.epoch:
+            return f"this is run {run.epoch} of the store, and a later one has been seen: run {known.epoch}"
         seen = _entry(self._seen.get(shard.prefix, b"0-0"))
         if seen > run.base:
             return f"the store has events up to {run.base_ms} ms, and acknowledged one at {seen[0]} ms"
