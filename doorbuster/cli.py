@@ -168,6 +168,7 @@ def apply(
     """Create or change campaigns. Idempotent; says what changed."""
     from doorbuster.apply import apply_files
 
+    configure_logs("apply")
     settings = _reaching(data_dir)
     for line in asyncio.run(apply_files(settings, files)):
         typer.echo(line)
@@ -182,6 +183,7 @@ def audit(
     """Check every invariant across Redis and PostgreSQL; exit 1 on a violation."""
     from doorbuster.audit import run_audit, table
 
+    configure_logs("audit")
     found = asyncio.run(run_audit(_reaching(data_dir), campaign))
     if found is None:
         typer.echo(f"doorbuster: there is no campaign {campaign}", err=True)
@@ -200,6 +202,7 @@ def reconcile(
     """Compare Redis with PostgreSQL and explain every difference; exit 1 if one is left."""
     from doorbuster.reconcile import run_reconcile, text
 
+    configure_logs("reconcile")
     found = asyncio.run(run_reconcile(_reaching(data_dir), campaign, repair=repair))
     if found is None:
         typer.echo(f"doorbuster: there is no campaign {campaign}", err=True)

@@ -24,7 +24,7 @@ from doorbuster.embedded import (
     wait_for_redis,
 )
 from doorbuster.roles import stop_on_signals
-from doorbuster.settings import Settings
+from doorbuster.settings import PREFIX, Settings, SettingsError
 from doorbuster.supervisor import Program, Supervisor
 
 READY_SECONDS_MAX = 60.0
@@ -76,10 +76,16 @@ def gateway_programs(
 async def run_up(
     settings: Settings, host: str, port: int, data_dir: Path, workers: int, *, samples: bool
 ) -> None:
-    """Start everything, say so, and keep it running until told to stop. Raises StackError, EmbeddedError.
+    """Start everything, say so, and keep it running until told to stop. Raises StackError, EmbeddedError,
+    SettingsError.
 
     With `samples`, what starts with nothing in it gets some campaigns to look at.
     """
+    if settings.redis_url is None and settings.redis_replicas:
+        # Every change would wait for one in vain.
+        raise SettingsError(
+            f"{PREFIX}REDIS_REPLICAS: the embedded Redis has no replica; set {PREFIX}REDIS_URL as well"
+        )
     try:
         data_dir = data_dir.resolve()
     except (OSError, RuntimeError) as error:

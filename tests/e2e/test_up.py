@@ -190,6 +190,10 @@ async def test_not_one_millisecond_early_whatever_the_gateways_clock(
         ({"DOORBUSTER_REDIS_URL": "redis://:::/x"}, "DOORBUSTER_REDIS_URL: "),
         ({"DOORBUSTER_JWKS": "no-such-file"}, "DOORBUSTER_JWKS: is neither a URL nor a file with a key set"),
         ({"DOORBUSTER_SANDBOX": "maybe"}, "DOORBUSTER_SANDBOX: "),
+        (
+            {"DOORBUSTER_REDIS_REPLICAS": "1"},
+            "DOORBUSTER_REDIS_REPLICAS: the embedded Redis has no replica; set DOORBUSTER_REDIS_URL",
+        ),
     ],
 )
 def test_a_malformed_setting_stops_the_start_with_one_clear_line(
@@ -225,6 +229,28 @@ def test_a_book_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert done.stderr.startswith("doorbuster: BookUnavailable: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("reconcile",), ("audit",), ("apply", "sale.yaml")], ids=" ".join)
+def test_a_command_whose_book_is_away_says_so_in_one_line(
+    tmp_path: Path, redis_server_url: str, command: tuple[str, ...]
+) -> None:
+    environment = {
+        **os.environ,
+        "DOORBUSTER_REDIS_URL": redis_server_url,
+        "DOORBUSTER_POSTGRES_DSN": f"postgresql://127.0.0.1:{free_port()}/x",
+    }
+    (tmp_path / "sale.yaml").write_text(
+        "id: a-sale\nkind: flash_sale\ncurrency: EUR\nopens_at: 2026-01-01T00:00:00Z\n"
+        "closes_at: 2036-01-01T00:00:00Z\noffers: [{sku: a, price: 1, stock: 5}]\n"
+    )
+    done = subprocess.run(
+        [*COMMAND, *command], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 3
+    assert done.stderr.startswith("doorbuster: BookUnavailable: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
 
 
 def test_a_taken_port_and_a_taken_directory_are_said_plainly(up: Stack, tmp_path: Path) -> None:
