@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,6 +45,7 @@ from settlement.worker import Worker
 if TYPE_CHECKING:
     from gateway.app import Parts
 
+_CHECK_AGAIN_SECONDS = (0.5, 1.0)
 _log = structlog.get_logger(__name__)
 
 
@@ -72,15 +74,30 @@ async def redis_servers(settings: Settings) -> AsyncIterator[Servers]:
         yield servers
 
 
-async def check_store(settings: Settings) -> None:
-    """Raises SettingsError if the store would lose reservations by itself. One that is away is used when
-    it comes back, unchecked."""
-    async with redis_servers(settings) as servers:
-        try:
-            all_found = await asyncio.gather(*map(durability, await all_clients(servers)))
-        except StoreUnavailable as fault:
-            _log.warning("durability_not_checked", error=str(fault))
+async def check_store(settings: Settings) -> bool:
+    """Whether the store could be checked: False while it is away. Raises SettingsError if it would lose
+    reservations by itself."""
+    try:
+        await _check_store(settings)
+    except StoreUnavailable as fault:
+        _log.warning("durability_not_checked", error=str(fault))
+        return False
+    return True
+
+
+async def check_store_later(settings: Settings) -> None:
+    """For a store that was away: check it as soon as it answers. Raises SettingsError."""
+    while True:
+        # Sooner than a new run of a store takes anything. Not all processes at once.
+        await asyncio.sleep(random.uniform(*_CHECK_AGAIN_SECONDS))  # noqa: S311
+        with suppress(StoreUnavailable):
+            await _check_store(settings)
             return
+
+
+async def _check_store(settings: Settings) -> None:
+    async with redis_servers(settings) as servers:
+        all_found = await asyncio.gather(*map(durability, await all_clients(servers)))
     found = max(all_found, key=lambda one: one.defect)
     if not found.defect:
         _log.info("durability", lost_with_its_machine=found.loses)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import structlog
@@ -42,6 +42,33 @@ async def until(stop: asyncio.Event, *running: Coroutine[Any, Any, None]) -> Non
         await end(*tasks, stopping)
 
 
+@asynccontextmanager
+async def checked_store(settings: Settings, stop: asyncio.Event) -> AsyncIterator[None]:
+    """A block that uses no store that would lose reservations by itself: raises SettingsError instead.
+
+    One that is away is checked when it answers. If it will not do, `stop` is set, for the block to end.
+    """
+    if await bootstrap.check_store(settings):
+        yield
+        return
+
+    async def check() -> None:
+        try:
+            await bootstrap.check_store_later(settings)
+        except Exception as error:
+            _log.error("store_refused", reason=str(error))
+            stop.set()
+            raise
+
+    checking = asyncio.create_task(check())
+    try:
+        yield
+    finally:
+        await end(checking)
+    if not checking.cancelled():
+        checking.result()
+
+
 async def run_gateway(settings: Settings, host: str, port: int) -> None:
     from gateway.app import build  # as in bootstrap: the other roles do without
     from gateway.server import serve
@@ -52,16 +79,14 @@ async def run_gateway(settings: Settings, host: str, port: int) -> None:
     # On all addresses, it reaches itself on loopback.
     own_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     own_url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{port}"
-    await bootstrap.check_store(settings)
-    async with bootstrap.gateway_parts(settings, own_url) as parts:
+    async with checked_store(settings, stop), bootstrap.gateway_parts(settings, own_url) as parts:
         await serve(build(parts), host, port, stop)
 
 
 async def run_worker(settings: Settings) -> None:
     stop = stop_on_signals()
-    if settings.amqp_url is None:
-        await bootstrap.check_store(settings)
     async with (
+        checked_store(settings, stop) if settings.amqp_url is None else nullcontext(),
         bootstrap.worker(settings) as worker,
         bootstrap.refunder(settings) as refunder,
         bootstrap.notifier(settings) as notifier,
@@ -81,8 +106,7 @@ async def run_worker(settings: Settings) -> None:
 
 async def run_relay(settings: Settings) -> None:
     stop = stop_on_signals()
-    await bootstrap.check_store(settings)
-    async with bootstrap.relay(settings) as relay:
+    async with checked_store(settings, stop), bootstrap.relay(settings) as relay:
 
         async def pass_on() -> None:
             await relay.open()
@@ -94,8 +118,7 @@ async def run_relay(settings: Settings) -> None:
 
 async def run_sweeper(settings: Settings) -> None:
     stop = stop_on_signals()
-    await bootstrap.check_store(settings)
-    async with bootstrap.sweeper(settings) as sweeper:
+    async with checked_store(settings, stop), bootstrap.sweeper(settings) as sweeper:
         await until(stop, *sweeper.loops())
 
 

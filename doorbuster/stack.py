@@ -23,7 +23,7 @@ from doorbuster.embedded import (
     wait_for_postgres,
     wait_for_redis,
 )
-from doorbuster.roles import stop_on_signals
+from doorbuster.roles import checked_store, stop_on_signals
 from doorbuster.settings import PREFIX, Settings, SettingsError
 from doorbuster.supervisor import Program, Supervisor
 
@@ -152,17 +152,18 @@ def _runtime(data_dir: Path) -> Iterator[Path]:
 
 
 async def run_gateways(settings: Settings, host: str, port: int, workers: int, metrics_dir: Path) -> None:
-    """Several gateway processes on one port, until told to stop. Raises StackError."""
+    """Several gateway processes on one port, until told to stop. Raises StackError, SettingsError."""
     stop = stop_on_signals()
     supervisor = Supervisor()
-    await check_store(settings)  # before there are processes that would refuse, and be started again
-    with reserved_port(host, port) as port:
-        try:
-            for program in gateway_programs(settings, host, port, workers, metrics_dir):
-                supervisor.start(program)
-            await stop.wait()
-        finally:
-            await supervisor.stop()
+    # Here too: the processes would refuse, and be started again.
+    async with checked_store(settings, stop):
+        with reserved_port(host, port) as port:
+            try:
+                for program in gateway_programs(settings, host, port, workers, metrics_dir):
+                    supervisor.start(program)
+                await stop.wait()
+            finally:
+                await supervisor.stop()
 
 
 async def _start_servers(

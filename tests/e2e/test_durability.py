@@ -6,13 +6,15 @@ import asyncio
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from reservation.durability import durability
 from reservation.redis_store import connect_redis
-from tests.servers import free_port, redis_server
+from tests.servers import free_port, redis_server, running, wait_until
 from tests.stack import COMMAND, SECRETS
 
 NO_JOURNAL = ("--appendonly", "no")
@@ -39,6 +41,25 @@ def refused(role: str, url: str, tmp_path: Path) -> subprocess.CompletedProcess[
     )
 
 
+@contextmanager
+def started_without(
+    tmp_path: Path, command: tuple[str, ...]
+) -> Iterator[tuple[subprocess.Popen[bytes], Path, int]]:
+    """A role whose Redis is away, and knows it: its process, its log, and the port that the Redis has."""
+    port, log = free_port(), tmp_path / "role.log"
+    environment = {
+        **SECRETS,
+        "DOORBUSTER_REDIS_URL": f"redis://127.0.0.1:{port}/0",
+        "DOORBUSTER_POSTGRES_DSN": "postgresql://127.0.0.1:1/none",
+    }
+    if command[0] == "relay":
+        environment["DOORBUSTER_AMQP_URL"] = "amqp://127.0.0.1:1/"
+    arguments = [str(free_port()) if one == "PORT" else one for one in command]
+    with running([*COMMAND, *arguments], log, environment=environment) as process:
+        wait_until(lambda: "durability_not_checked" in log.read_text(), "it has looked")
+        yield process, log, port
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
@@ -57,6 +78,52 @@ def test_a_redis_that_loses_by_itself_is_refused_with_one_clear_line(
             said = f"DOORBUSTER_REDIS_URL: this Redis {why}, or DOORBUSTER_ALLOW_UNSAFE_REDIS=1"
             assert found.stderr.splitlines()[-1] == f"doorbuster: {said}"
             assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sweeper",),
+        ("relay",),
+        ("worker",),
+        ("gateway", "--port", "PORT"),
+        ("gateway", "--port", "PORT", "--workers", "2"),
+    ],
+    ids=["sweeper", "relay", "worker", "gateway", "gateways"],
+)
+def test_one_that_comes_later_is_refused_as_well(
+    redis_program: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with (
+        started_without(tmp_path, command) as (process, log, port),
+        redis_server(redis_program, tmp_path, *NO_JOURNAL, port=port),
+    ):
+        assert process.wait(30) == 2
+    said = "DOORBUSTER_REDIS_URL: this Redis does not persist; set appendonly yes, or "
+    said += "DOORBUSTER_ALLOW_UNSAFE_REDIS=1"
+    *before, last = log.read_text().splitlines()
+    assert last == f"doorbuster: {said}"
+    errors = [line for line in before if '"level": "error"' in line]
+    assert any("store_refused" in line and said in line for line in errors)
+    assert "Traceback" not in log.read_text()
+
+
+def test_one_that_comes_later_and_keeps_what_it_is_given_is_used(redis_program: Path, tmp_path: Path) -> None:
+    with (
+        started_without(tmp_path, ("sweeper",)) as (process, log, port),
+        redis_server(redis_program, tmp_path, port=port),
+    ):
+        wait_until(lambda: '"event": "durability"' in log.read_text(), "it is checked")
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert log.read_text().count("durability_not_checked") == 1, "it keeps trying in silence"
+
+
+def test_a_role_that_waits_for_its_redis_stops_when_told_to(tmp_path: Path) -> None:
+    with started_without(tmp_path, ("sweeper",)) as (process, _, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
 
 
 def test_it_is_used_all_the_same_by_who_says_so(redis_program: Path, tmp_path: Path) -> None:
