@@ -264,7 +264,11 @@ async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
         witness = BookWitness(store, the_book)
         patrol = Patrol(
             Reconciler(
-                store, the_book, settle_seconds_max=SETTLE_SECONDS_MAX, differences_max=DIFFERENCES_MAX
+                store,
+                the_book,
+                settle_seconds_max=SETTLE_SECONDS_MAX,
+                differences_max=DIFFERENCES_MAX,
+                counts=False,
             ),
             catalog.all,
         )

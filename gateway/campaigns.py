@@ -17,6 +17,7 @@ from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.desk import no_campaign
 from reservation.kernel import Store
+from reservation.outcomes import StoreUnavailable
 
 FRESH_SECONDS = 0.2
 """How old an answer may be. The contract allows 1 s, which includes a change's way to this process."""
@@ -60,6 +61,8 @@ class Shop:
     async def view(self, campaign: Campaign) -> dict[str, Any]:
         """The campaign as it is at this moment."""
         standing = await self._store.standing(campaign.id, stock_counters(campaign))
+        if not standing.known:
+            raise StoreUnavailable(f"the store does not have campaign {campaign.id}")
         return campaign_view(campaign, standing, self._clock.now_ms())
 
     async def _fresh(self, campaign_id: str) -> _Shown | None:

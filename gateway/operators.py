@@ -113,6 +113,8 @@ class Operators:
     ) -> tuple[list[tuple[dict[str, str], float]], tuple[dict[str, str], float]]:
         standing = await self._store.standing(campaign.id, stock_counters(campaign))
         units: list[tuple[dict[str, str], float]] = []
+        if not standing.known:
+            return [], ({"campaign": campaign.id}, 0)  # other gauges say that it is lost
         drift = 0
         taken = dict.fromkeys(campaign.offers, 0)
         for name, count in standing.tally.items():

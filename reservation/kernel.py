@@ -167,6 +167,15 @@ class Restored(NamedTuple):
     counter: str
 
 
+class Miscount(NamedTuple):
+    """A counter that is not what the reservations claim of it."""
+
+    counter: str
+    """As a snapshot names it; or the units of a state and an offer: state/sku."""
+    claimed: int
+    counted: int
+
+
 class Changes(NamedTuple):
     """Campaigns changed since a cursor, and the cursor to ask with next."""
 
@@ -222,6 +231,8 @@ class Standing(NamedTuple):
     levels: tuple[Level, ...]
     tally: Mapping[str, int]
     """Units by "state/sku", and those that are stood in line for by "waiting/sku"."""
+    known: bool = True
+    """Whether the store has the campaign; what it does not have stands at nothing."""
 
 
 class Snapshot(NamedTuple):
@@ -300,6 +311,11 @@ class Store(Protocol):
 
     async def restate(self, reservation_id: ReservationId, event: str) -> RestateOutcome:
         """Tell the book of a reservation once more, as it is."""
+        ...
+
+    async def recount(self, campaign: str, *, mend: bool) -> list[Miscount]:
+        """Counters that are not what the reservations claim of them, at one instant. With `mend`, each is
+        moved by the difference. A user who has no reservation is not looked at."""
         ...
 
     async def confirm(self, campaign: str) -> None:

@@ -180,6 +180,11 @@ class CampaignKeys:
         return self._named("reservations terms outbox unsettled")
 
     @cached_property
+    def for_recount(self) -> tuple[str, ...]:
+        """KEYS of recount.lua, in its order."""
+        return self._named("campaign used tally reservations terms users ranking")
+
+    @cached_property
     def for_rank(self) -> tuple[str, ...]:
         """KEYS of rank.lua, in its order."""
         return self._named("campaign ranking final")

@@ -23,6 +23,7 @@ from reservation.kernel import (
     Claim,
     Configured,
     Level,
+    Miscount,
     Move,
     Moved,
     Place,
@@ -324,6 +325,32 @@ class ModelStore:
         self.outbox.append(ModelEvent(event, str(reservation_id), found, b"{}"))
         return RestateOutcome.RESTATED
 
+    async def recount(self, campaign: str, *, mend: bool) -> list[Miscount]:
+        found = self._campaigns.get(campaign)
+        if found is None:
+            return []
+        used, tally = Counter[str](), Counter[str]()
+        users = {one.user for one, _ in found.reservations.values()}
+        for one, _ in found.reservations.values():
+            tally[f"{one.state}/{one.sku}"] += one.quantity
+            for name, n in one.claims:
+                used[self._counter(name, one.user)] += n
+        of_others = {name for name in found.used if "@" in name and name.partition("@")[2] not in users}
+        of_others -= {name for name in found.used if name.startswith(RANKED)}
+        queued = {name for name in found.tally if name.startswith("waiting/")}
+        counted = [
+            (found.used, used, found.used.keys() - of_others),
+            (found.tally, tally, found.tally.keys() - queued),
+        ]
+        miscounts: list[Miscount] = []
+        for counters, claimed, known in counted:
+            for name in {*known, *claimed}:
+                if counters[name] != claimed[name]:
+                    miscounts.append(Miscount(name, claimed[name], counters[name]))
+                    if mend:
+                        counters[name] = claimed[name]
+        return miscounts
+
     def _take(self, campaign: _Campaign, steps: Mapping[str, int], user: str, now: int) -> None:
         if any(step != 0 and name.startswith("#") for name, step in steps.items()):
             campaign.close_ranking(now)
@@ -338,6 +365,8 @@ class ModelStore:
 
     def _remember(self, user: str, reservation_id: ReservationId) -> None:
         ids = self._index.setdefault((user, reservation_id.campaign), [])
+        if reservation_id in ids:
+            return
         ids.insert(0, reservation_id)
         del ids[INDEX_IDS_MAX:]
 
@@ -426,12 +455,14 @@ class ModelStore:
         return found[0] if found else None
 
     async def reservation_ids_of(self, user: str) -> list[ReservationId]:
+        if self._fence:
+            raise StoreUnavailable(f"the store is fenced, and may have lost some of {user}'s")
         return [one for (owner, _), ids in self._index.items() if owner == user for one in ids]
 
     async def standing(self, campaign: str, counters: Sequence[str]) -> Standing:
         found = self._campaigns.get(campaign, _Campaign())
         levels = (Level(found.used[counter], found.caps.get(counter, 0)) for counter in counters)
-        return Standing(tuple(levels), dict(found.tally))
+        return Standing(tuple(levels), dict(found.tally), campaign in self._campaigns)
 
     async def due(self, limit: int) -> list[ReservationId]:
         now = self._clock()
@@ -487,7 +518,10 @@ class ModelStore:
     async def places(self, campaign: str, user: str, skus: Sequence[str]) -> dict[str, tuple[int, Place]]:
         found = self._campaigns.get(campaign, _Campaign())
         places = {sku: found.place(sku, user) for sku in skus}
-        return {sku: place for sku, place in places.items() if place is not None}
+        there = {sku: place for sku, place in places.items() if place is not None}
+        if not there and self._fence:
+            raise StoreUnavailable(f"the store is fenced, and may have lost the line for {campaign}")
+        return there
 
     async def queues(self) -> list[tuple[str, str]]:
         return sorted((name, sku) for name, campaign in self._campaigns.items() for sku in campaign.queues)

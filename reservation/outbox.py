@@ -25,6 +25,8 @@ from reservation.scripts import script
 from reservation.servers import Servers
 
 GROUP = "settlement"
+_EMPTIED = ("NOGROUP", "UNBLOCKED")
+"""What the store says to who reads when it was emptied under them, or while they wait."""
 READ_ENTRIES_MAX = 64
 """Of one shard in one read."""
 READ_SECONDS_MIN = 0.05
@@ -166,9 +168,9 @@ class Outbox:
         try:
             read = await (self._read_one() if self._pipes.one is not None else self._read_several())
         except ResponseError as error:
-            if "NOGROUP" not in str(error):
+            if not str(error).startswith(_EMPTIED):
                 raise
-            await self.open()  # the store was emptied under us
+            await self.open()
             return []
         self._read_at = time.monotonic() + (READ_SECONDS_MIN if len(read) < READ_ENTRIES_MAX else 0.0)
         return read

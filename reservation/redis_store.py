@@ -19,6 +19,7 @@ from reservation.kernel import (
     Changes,
     Configured,
     Level,
+    Miscount,
     Move,
     Moved,
     Place,
@@ -82,6 +83,7 @@ class RedisStore:
         self._restate = script("restate")
         self._lift = script("lift")
         self._snapshot = script("snapshot")
+        self._recount = script("recount")
         self._configure = script("configure")
         self._place = script("place")
         self._rank = script("rank")
@@ -181,6 +183,18 @@ class RedisStore:
         (outcome,) = await self._run(self._restate, keys.shard, keys.for_restate, args)
         return RestateOutcome(outcome.decode())
 
+    async def recount(self, campaign: str, *, mend: bool) -> list[Miscount]:
+        keys = campaign_keys(campaign)
+
+        async def count(client: Redis) -> Any:
+            names = keys.for_recount
+            return await client.eval(self._recount.source, len(names), *names, campaign, int(mend))
+
+        # As long as a snapshot.
+        flat = await self._pipes.apart(keys.shard, count, reads=not mend)
+        differing = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        return [Miscount(name.decode(), claimed, counted) for name, claimed, counted in differing]
+
     async def confirm(self, campaign: str) -> None:
         if self._replicas:
             await self._pipes.of(campaign_keys(campaign).shard).confirm(self._replicas)
@@ -217,9 +231,14 @@ class RedisStore:
         return [await self._unpack(one, found[one]) for one in ids]
 
     async def reservation_ids_of(self, user: str) -> list[ReservationId]:
+        found, fenced = await asyncio.gather(
+            self._pipes.each(lambda shard: ("HGET", shard.users, user)), self.fenced()
+        )
+        if fenced:
+            raise StoreUnavailable(f"the store is fenced, and may have lost some of {user}'s")
         return [
             ReservationId(campaign, digest)
-            for packed in await self._pipes.each(lambda shard: ("HGET", shard.users, user))
+            for packed in found
             if packed
             for campaign, own in ormsgpack.unpackb(packed).items()
             for digest in own[0].split()
@@ -234,11 +253,12 @@ class RedisStore:
                 pipeline.hmget(keys.used, list(counters))
                 pipeline.hmget(keys.caps, list(counters))
                 pipeline.hgetall(keys.tally)
+                pipeline.exists(keys.campaign)
                 for user in users:
                     pipeline.hget(keys.shard.users, user)
                 return list(await pipeline.execute())
 
-        used, caps, tally, *packed = await self._pipes.apart(keys.shard, read, reads=True)
+        used, caps, tally, known, *packed = await self._pipes.apart(keys.shard, read, reads=True)
         own: dict[str, int] = {}
         for user, found in zip(users, packed, strict=True):
             own |= _own_counters(campaign, user, found)
@@ -246,7 +266,7 @@ class RedisStore:
             Level(int(n or own.get(name, 0)), int(cap or 0))
             for name, n, cap in zip(counters, used, caps, strict=True)
         )
-        return Standing(tuple(levels), _counts(tally))
+        return Standing(tuple(levels), _counts(tally), bool(known))
 
     async def due(self, limit: int) -> list[ReservationId]:
         now_ms = await self.now_ms()
@@ -345,6 +365,8 @@ class RedisStore:
         keys = campaign_keys(campaign)
         packed = await self._ask(keys.shard, "HMGET", keys.places, *(f"{sku}/{user}" for sku in skus))
         found = {sku: _place(user, one) for sku, one in zip(skus, packed, strict=True) if one is not None}
+        if not found and await self._ask(keys.shard, "EXISTS", keys.shard.fence):
+            raise StoreUnavailable(f"the store is fenced, and may have lost the line for {campaign}")
         ranks = await together(
             self._ask(keys.shard, "ZRANK", offer_keys(campaign, sku).queue, user) for sku in found
         )

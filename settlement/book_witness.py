@@ -3,6 +3,7 @@
 Gateways and relays remember what they have seen of a store (reservation/fence.py). Where they ended with it,
 in a power cut for instance, the book still knows: if it has an order that last changed after the last event
 that a run began with, and before the run began, then the store has lost that.
+So it has where no run is written down: it was emptied under those who use it.
 """
 
 from __future__ import annotations
@@ -46,8 +47,12 @@ class BookWitness:
         lost = 0
         for shard, run in new.items():
             own = [one for one in campaigns if shard_of(one) == shard]
-            if own and await self._book.changed_between(own, run.base_ms, run.began_at_ms):
+            reason = ""
+            if own and not run.epoch:  # whoever connects writes a run down, so this one is gone
+                reason = f"shard {shard} was emptied while the store ran, and the book has campaigns in it"
+            elif own and await self._book.changed_between(own, run.base_ms, run.began_at_ms):
                 reason = f"shard {shard} has events up to {run.base_ms} ms, and the book has later ones"
+            if reason:
                 _log.error("store_fenced", reason=reason, run_id=run.run_id)
                 await self._store.fence(reason)
                 lost += 1

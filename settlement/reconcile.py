@@ -44,6 +44,7 @@ class Drift(StrEnum):
     CAMPAIGN_UNTOLD = "campaign_untold"  # the book has never heard of it, or of its last revision
     MAIN_ORDER_LOST = "main_order_lost"
     MAIN_ORDER_BEHIND = "main_order_behind"
+    COUNTER_DIFFERS = "counter_differs"  # within the store: it is not what the reservations claim of it
     RESERVATION_LOST = "reservation_lost"
     RESERVATION_BEHIND = "reservation_behind"
     RESERVATION_FORKED = "reservation_forked"  # each has another step under the same version
@@ -109,12 +110,15 @@ class Reconciler:
         *,
         settle_seconds_max: float = SETTLE_SECONDS_MAX,
         differences_max: int | None = None,
+        counts: bool = True,
     ) -> None:
-        """Once `differences_max` of a campaign have been found, it looks no further there."""
+        """Once `differences_max` of a campaign have been found, it looks no further there. Counting holds the
+        store up as an audit does; without `counts`, that is left out."""
         self._store = store
         self._book = book
         self._settle_seconds_max = settle_seconds_max
         self._differences_max = differences_max
+        self._counts = counts
 
     async def reconcile(
         self, campaigns: Sequence[str], *, repair: bool, lift: bool = False
@@ -127,8 +131,12 @@ class Reconciler:
         found = Reconciliation(fenced=await self._store.fenced())
         for campaign in campaigns:
             if await self._campaign(found, campaign, repair):
-                await self._lost(found, campaign, repair)
-                await self._untold(found, campaign, repair)
+                # What a record that is gone still holds of shared counters is free first: it takes it again.
+                await self._counters(found, campaign, repair)
+                told = await self._lost(found, campaign, repair)
+                if repair:  # and now the users' own, if all that they had was gone
+                    await self._counters(found, campaign, repair)
+                await self._untold(found, campaign, repair, told)
         # Last: one that was cancelled must find the trade-ins that it takes back. Told to a campaign before
         # they are there again, it would leave them no cap to come back under.
         await self._main_orders(found, repair)
@@ -175,8 +183,16 @@ class Reconciler:
                 found.paused.append(campaign)
             drift = Drift.CAMPAIGN_BEHIND if stored else Drift.CAMPAIGN_LOST
             found.differences.append(Difference(drift, campaign, detail, mended))
-            return stored is not None or mended
+            return stored is not None or mended or not repair  # what it had is told, too
         return stored is not None
+
+    async def _counters(self, found: Reconciliation, campaign: str, repair: bool) -> None:
+        if not self._counts:
+            return
+        for one in await self._store.recount(campaign, mend=repair):
+            detail = f"{one.claimed} claimed, {one.counted} counted"
+            name = f"{campaign} {one.counter}"
+            found.differences.append(Difference(Drift.COUNTER_DIFFERS, name, detail, repair))
 
     async def _caught_up(self, campaign: str, stored: StoredCampaign | None) -> BookedCampaign | None:
         """The campaign in the book, once that has heard of the stored one; or as far as it got in time."""
@@ -204,8 +220,9 @@ class Reconciler:
         )
         return configured.outcome is ConfigureOutcome.CONFIGURED
 
-    async def _lost(self, found: Reconciliation, campaign: str, repair: bool) -> None:
-        """What the book has and the store has not, or not as far."""
+    async def _lost(self, found: Reconciliation, campaign: str, repair: bool) -> set[ReservationId]:
+        """What the book has and the store has not, or not as far. Those that the book is told of again."""
+        told: set[ReservationId] = set()
         async for page in self._book.reservations(campaign):
             stored = await self._store.reservations([one.id for one in page])
             found.differences += [
@@ -221,13 +238,19 @@ class Reconciler:
             now_ms = await self._store.now_ms() if behind else 0
             # In the order in which they were made: the oldest has its claims first.
             found.differences += await asyncio.gather(
-                *(self._restored(*one, now_ms, repair) for one in behind)
+                *(self._restored(*one, now_ms, repair, told) for one in behind)
             )
             if self._enough(found.differences):
-                return
+                break
+        return told
 
     async def _restored(
-        self, one: Booked, there: Reservation | None, now_ms: int, repair: bool
+        self,
+        one: Booked,
+        there: Reservation | None,
+        now_ms: int,
+        repair: bool,
+        told: set[ReservationId],
     ) -> Difference:
         drift = Drift.RESERVATION_BEHIND if there else Drift.RESERVATION_LOST
         detail = f"{one.state}, version {one.version}, in the book, "
@@ -244,14 +267,18 @@ class Reconciler:
         if overdue and outcome is RestoreOutcome.RESTORED:
             detail += "; its time was over"
             await self._store.restate(one.id, Event.EXPIRED)
+            told.add(one.id)
         mended = outcome in (RestoreOutcome.RESTORED, RestoreOutcome.UNCHANGED)
         return Difference(drift, str(one.id), detail, mended)
 
-    async def _untold(self, found: Reconciliation, campaign: str, repair: bool) -> None:
-        """What the store has and the book has not, or not as far, though nothing is on its way any more."""
+    async def _untold(
+        self, found: Reconciliation, campaign: str, repair: bool, told: Collection[ReservationId]
+    ) -> None:
+        """What the store has and the book has not, or not as far, though nothing is on its way any more; but
+        for what the book is just being told."""
         behind: dict[ReservationId, Reservation] = {}
         async for some in self._stored(campaign):
-            behind |= await self._not_in_the_book(some)
+            behind |= await self._not_in_the_book([one for one in some if one.id not in told])
             if self._enough(behind):
                 break
         until = time.monotonic() + self._settle_seconds_max

@@ -9,17 +9,26 @@ import time
 
 import aiohttp
 import orjson
+import psycopg
 
+from doorbuster import bootstrap
 from loadtests.faults.fault import Moment
 from loadtests.faults.processes import ROOT
 from loadtests.faults.stack import SERVICE_KEY, Stack
+from reservation.outbox import Outbox
+from reservation.outcomes import StoreUnavailable
+from reservation.redis_store import RedisStore
 
 SECONDS_MAX = 70.0
+FINISH_SECONDS_MAX = 20.0
+STILL_SECONDS = 1.0
+"""When nothing has come to the book for so long, nothing is on its way to it."""
 
 
 async def reconcile(stack: Stack, moment: Moment) -> None:
     """`doorbuster reconcile --repair`, and resume what it has paused. What it cannot mend is noted."""
     began = time.monotonic()
+    await _let_finish(stack)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "doorbuster", "reconcile", "--repair", "--json"),
         env={**os.environ, **stack.settings.environment()},
@@ -46,6 +55,34 @@ async def reconcile(stack: Stack, moment: Moment) -> None:
     took = time.monotonic() - began
     moment.repairs.append(f"reconcile --repair, {took:.1f} s: {drifts or 'nothing differed'}")
     await _resume(stack, found["paused"])
+
+
+async def _let_finish(stack: Stack) -> None:
+    """Where the store is fenced: wait for what relays and workers had of it before."""
+    until = time.monotonic() + FINISH_SECONDS_MAX
+    async with bootstrap.redis_servers(stack.settings) as servers:
+        store, outbox = RedisStore(servers), Outbox(servers, "operator")
+        still, known = time.monotonic(), -1
+        while time.monotonic() < until:
+            try:
+                if not await store.fenced():
+                    return
+                waiting = (await outbox.backlog(0)).events
+            except StoreUnavailable:
+                waiting = -1
+            events = await asyncio.to_thread(_events, stack.book_dsn)
+            if events != known or waiting:
+                still, known = time.monotonic(), events
+            elif time.monotonic() - still > STILL_SECONDS:
+                return
+            await asyncio.sleep(0.1)
+
+
+def _events(dsn: str) -> int:
+    """How many are in the book."""
+    with psycopg.connect(dsn) as connection:
+        ((count,),) = connection.execute("SELECT count(*) FROM order_events").fetchall()
+    return int(count)
 
 
 async def _resume(stack: Stack, campaigns: list[str]) -> None:

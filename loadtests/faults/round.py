@@ -85,7 +85,7 @@ async def play(stack: Stack, fault: Fault, seed: str, load: Load) -> tuple[Outco
         shoppers.close()
         await shopping
         await stack.all_up()
-        drained_s = await _drain(stack, shoppers)
+        drained_s, left = await _drain(stack, shoppers)
         settled_s = await _at_most(watching, 1.0)
     finally:
         for task in (shopping, watching):
@@ -97,7 +97,7 @@ async def play(stack: Stack, fault: Fault, seed: str, load: Load) -> tuple[Outco
         verdict = Verdict()
         verdict.find("I8", f"there was nothing to judge by: {type(error).__name__}: {error}")
     if drained_s is None:
-        verdict.find("I8", f"what was on its way is still there after {DRAIN_SECONDS_MAX:g} s")
+        verdict.find("I8", f"not drained after {DRAIN_SECONDS_MAX:g} s: {left}")
     first = shoppers.log.first_acknowledged_after(moment.ended_at)
     return Outcome(
         fault.name,
@@ -164,33 +164,37 @@ async def _at_most(task: asyncio.Task[float], seconds: float) -> float | None:
     return task.result() if done else None
 
 
-async def _drain(stack: Stack, shoppers: Shoppers) -> float | None:
-    """Wait until nothing is on its way, and every hold has come to its end; for how many seconds."""
-    began_at = time.monotonic()
+async def _drain(stack: Stack, shoppers: Shoppers) -> tuple[float | None, str]:
+    """Wait until nothing is on its way, and every hold has come to its end; for how many seconds, or what is
+    left."""
+    began_at, left = time.monotonic(), ""
     async with bootstrap.redis_servers(stack.settings) as servers:
         outbox = Outbox(servers, "faults")
         while time.monotonic() - began_at < DRAIN_SECONDS_MAX:
-            if await _unsettled(outbox) == 0 and not await asyncio.to_thread(
-                _held, stack.book_dsn, shoppers.campaigns
-            ):
-                return time.monotonic() - began_at
+            waiting = await _unsettled(outbox)
+            held = await asyncio.to_thread(_held, stack.book_dsn, shoppers.campaigns)
+            if not waiting and not held:
+                return time.monotonic() - began_at, ""
+            left = f"{waiting}; {len(held)} held in the book: {held[:3]}"
             await asyncio.sleep(_LOOK_SECONDS)
-    return None
+    return None, left
 
 
-async def _unsettled(outbox: Outbox) -> int:
+async def _unsettled(outbox: Outbox) -> str:
+    """What waits in the outbox, if anything."""
     try:
-        return (await outbox.backlog(0)).events
-    except Unavailable:  # our connection has ended with the last life of the store
-        return -1
+        events = (await outbox.backlog(0)).events
+    except Unavailable as fault:  # our connection has ended with the last life of the store
+        return str(fault) or "no store"
+    return f"{events} events in the outbox" if events else ""
 
 
-def _held(dsn: str, campaigns: Sequence[str]) -> bool:
+def _held(dsn: str, campaigns: Sequence[str]) -> list[str]:
     with psycopg.connect(dsn) as connection:
         found = connection.execute(
-            "SELECT 1 FROM orders WHERE campaign = ANY(%s) AND state = 'held' LIMIT 1", [list(campaigns)]
-        ).fetchone()
-    return found is not None
+            "SELECT reservation_id FROM orders WHERE campaign = ANY(%s) AND state = 'held'", [list(campaigns)]
+        ).fetchall()
+    return [reservation for (reservation,) in found]
 
 
 def shorter(load: Load, rate: float | None, seconds: float | None) -> Load:

@@ -43,7 +43,7 @@ if refusal then
   return { 'over_cap', refusal }
 end
 
-if not record then
+if not record and not string.find(own.ids, digest, 1, true) then
   remember(own, digest)
 end
 local used_key, users_key, ranking_key = KEYS[2], KEYS[7], KEYS[9]

@@ -8,7 +8,7 @@ from reservation.order_book import OrderBook
 from reservation.outcomes import Outcome, RestateOutcome, RestoreOutcome, StoreUnavailable
 from reservation.record import State
 from tests.contract.conftest import Bench
-from tests.contract.test_kernel import configure, first, stock, then
+from tests.contract.test_kernel import SALE, configure, first, stock, then
 from tests.contract.test_restore import ANN, HELD, PAID, restore
 
 
@@ -48,8 +48,20 @@ async def test_a_fenced_store_does_not_say_that_something_never_was(bench: Bench
         await bench.store.reservation(ANN)
     assert await bench.store.reservations([ANN]) == [None], "but for who brings back what is not there"
     assert await bench.store.restate(ANN, "restated") is RestateOutcome.ABSENT
+    with pytest.raises(StoreUnavailable):
+        await bench.store.reservation_ids_of("ann")
+    with pytest.raises(StoreUnavailable):
+        await bench.store.places(SALE, "ann", ["phone"])
     await bench.store.lift()
     assert await bench.store.reservation(ANN) is None
+    assert await bench.store.reservation_ids_of("ann") == []
+    assert await bench.store.places(SALE, "ann", ["phone"]) == {}
+
+
+async def test_a_campaign_that_is_not_there_stands_at_nothing_and_says_so(bench: Bench) -> None:
+    await configure(bench)
+    assert (await bench.store.standing(SALE, ["stock/phone"])).known
+    assert not (await bench.store.standing("another", ["stock/phone"])).known
 
 
 async def test_main_orders_wait_behind_the_fence_but_for_repair(bench: Bench) -> None:

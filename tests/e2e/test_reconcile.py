@@ -65,9 +65,14 @@ async def test_redis_loses_everything_and_the_sale_goes_on(own: Stack, shoppers:
     lose_everything(own)
     refused = await client.reserve(flash, "eve")
     assert (refused.status, refused.code) == (503, "store_unavailable"), "not sold a second time"
+    for path in ("/v1/reservations", f"/v1/reservations/{ann['id']}", f"/v1/campaigns/{flash}"):
+        await eventually(
+            lambda path=path: client.call("GET", path, user="ann"), lambda answer: answer.status == 503
+        )
     looked = await asyncio.to_thread(own.run, "reconcile")
     assert looked.returncode == 1
     assert "campaign_lost: 3" in looked.stdout
+    assert "reservation_lost: 4" in looked.stdout, "how much it is, before anything is done"
     assert "--repair" in looked.stdout
     mended = await asyncio.to_thread(own.run, "reconcile", "--repair", "--json")
     assert mended.returncode == 0, mended

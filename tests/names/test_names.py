@@ -40,6 +40,7 @@ OUTCOMES = {
     "forget": [],
     "enter": [],
     "lift": [],
+    "recount": [],
     "snapshot": [],
 }
 HOLD_MS = 60_000

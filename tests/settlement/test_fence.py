@@ -233,6 +233,28 @@ async def test_the_book_knows_what_nobody_else_has_seen(
             assert await other.fenced() == ""
 
 
+async def test_a_store_that_is_emptied_while_it_runs_is_fenced(
+    server: Server, client: Redis, book: Book
+) -> None:
+    """Nobody loses a connection by it, so nobody enters anew."""
+    with server():
+        shop = await open_shop(client, book)
+        await shop.reserve("ann")
+        await settle(client, book)
+        witness = BookWitness(shop.store, book)
+        assert await witness.look() == 0
+        await client.flushall()
+        assert await witness.look() == 1
+        assert "was emptied" in await shop.store.fenced()
+        await reconcile(shop, book, repair=True, lift=True)
+        assert await witness.look() == 0
+        assert await shop.store.fenced() == ""
+        async with another_process(client) as other:
+            await proved(other)
+            assert await BookWitness(other, book).look() == 0
+            assert await other.fenced() == ""
+
+
 async def test_the_book_has_nothing_against_a_run_that_lost_nothing(
     server: Server, client: Redis, book: Book
 ) -> None:

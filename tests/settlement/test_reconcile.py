@@ -16,7 +16,7 @@ from reservation.clock import StoreClock
 from reservation.desk import Desk, Request, Reserved
 from reservation.ids import Stage
 from reservation.kernel import Snapshot
-from reservation.keys import ALL_SHARDS
+from reservation.keys import ALL_SHARDS, campaign_keys
 from reservation.main_order import MainOrder, OrderLine, OrderState
 from reservation.order_book import OrderBook
 from reservation.outbox import Outbox
@@ -99,7 +99,7 @@ async def test_a_store_that_has_lost_everything_is_rebuilt_from_the_book(
     before = await state(shop)
     await redis_client.flushall()
     found = await reconcile(shop, book)
-    assert drifts(found) == {Drift.CAMPAIGN_LOST: 1}
+    assert drifts(found) == {Drift.CAMPAIGN_LOST: 1, Drift.RESERVATION_LOST: 4}
     assert not found.ok
     assert await redis_client.dbsize() == 0, "who only looks changes nothing"
 
@@ -337,3 +337,50 @@ async def test_two_steps_under_one_version_are_told(
     assert (difference.drift, difference.id) == (Drift.RESERVATION_FORKED, str(ann.id))
     assert difference.detail == "version 2 is expired in the book, and cancelled in the store"
     assert not found.ok
+
+
+async def test_a_record_that_is_gone_comes_back_with_what_it_still_holds(
+    shop: Shop, redis_client: Redis, book: Book
+) -> None:
+    """Its claims are still counted: they are given back before they are taken again, so it fits."""
+    kept = await shop.reserve("ann")
+    gone = [await shop.reserve(user) for user in ("bob", "cat")]
+    await shop.pay(gone[0])
+    for user in ("dan", "eve"):
+        await shop.reserve(user, 1)
+    await settle(redis_client, book)
+    before = await state(shop)
+    reservations = campaign_keys(shop.campaign).reservations
+    await redis_client.hdel(reservations, *(one.id.digest for one in gone))
+    found = await reconcile(shop, book)
+    assert drifts(found)[Drift.RESERVATION_LOST] == 2
+    assert f"{shop.campaign} stock/phone" in {one.id for one in found.differences}, "3 claimed, 5 counted"
+
+    found = await reconcile(shop, book, repair=True)
+    assert found.ok, found.differences
+    assert await state(shop) == before
+    assert await shop.store.reservation_ids_of("bob") == [gone[0].id], "once"
+    assert await shop.store.reservation_ids_of("ann") == [kept.id]
+    await all_is_well(shop, book)
+
+
+async def test_counters_that_are_wrong_are_moved_by_the_difference(
+    shop: Shop, redis_client: Redis, book: Book
+) -> None:
+    await lively(shop)
+    await settle(redis_client, book)
+    before = await state(shop)
+    keys = campaign_keys(shop.campaign)
+    await redis_client.hincrby(keys.used, "stock/phone", -2)
+    await redis_client.hset(keys.used, "stock/no-such-offer", 7)
+    await redis_client.hincrby(keys.tally, "held/phone", 3)
+    await redis_client.zincrby(keys.ranking, 5, "nobody")
+    found = await reconcile(shop, book)
+    assert drifts(found) == {Drift.COUNTER_DIFFERS: 4}
+    assert not found.ok
+
+    found = await reconcile(shop, book, repair=True)
+    assert drifts(found) == {Drift.COUNTER_DIFFERS: 4}
+    assert found.ok
+    assert await state(shop) == before
+    await all_is_well(shop, book)

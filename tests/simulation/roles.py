@@ -109,7 +109,7 @@ class SweeperRole(Role):
         book = MemoryBook(self.wire, self.process, self.servers.book)
         desk = Desk(store, catalog, clock, book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
-        witness, patrol = BookWitness(store, book), Patrol(Reconciler(store, book), catalog.all)
+        witness, patrol = BookWitness(store, book), Patrol(Reconciler(store, book, counts=False), catalog.all)
         sweeper = Sweeper(store, catalog, desk, waitlist, orders, witness, patrol)
         steps = [sweeper.sweep, sweeper.serve]
         if self.servers.has_main_orders:  # looking for what there cannot be takes time too

@@ -14,6 +14,7 @@ from reservation.kernel import (
     Asking,
     Changes,
     Configured,
+    Miscount,
     Move,
     Moved,
     Place,
@@ -297,6 +298,10 @@ class StoreClient:
 
     async def restore(self, reservation_id: ReservationId, record: Record) -> Restored:
         found: Restored = await self._write("restore", reservation_id, record)
+        return found
+
+    async def recount(self, campaign: str, *, mend: bool) -> list[Miscount]:
+        found: list[Miscount] = await self._write("recount", campaign, mend=mend)
         return found
 
     async def confirm(self, campaign: str) -> None:
