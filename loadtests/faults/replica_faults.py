@@ -10,6 +10,7 @@ from loadtests.faults.fault import Moment, fault
 from loadtests.faults.groups import Guarded, Nodes, call, until
 from loadtests.faults.repair import reconcile
 from loadtests.faults.servers import RedisServer
+from loadtests.faults.shoppers import Load
 from loadtests.faults.stack import Setting, Stack
 from reservation.cluster import SLOTS
 
@@ -19,10 +20,12 @@ CLUSTER = Setting(store="cluster")
 LAG_SECONDS = 0.7
 DOWN_SECONDS = 3.0
 PROVED_SECONDS = 2.0
+CALM = Load(rate=60.0)
+"""While there is no master for ten seconds and more, shoppers gather, and all of them ask again and again."""
 UNREPLICATED = "what the replica did not have and had not reached PostgreSQL"
 
 
-@fault(setting=SENTINELS, loses=UNREPLICATED, admits_seconds=LAG_SECONDS + 1.0)
+@fault(setting=SENTINELS, loses=UNREPLICATED, admits_seconds=LAG_SECONDS + 1.0, load=CALM)
 async def sentinel_failover(stack: Stack, moment: Moment) -> None:
     """The master dies while its replica is 0.7 s behind, and the sentinels promote that. The operator runs
     `reconcile --repair`."""
@@ -31,7 +34,7 @@ async def sentinel_failover(stack: Stack, moment: Moment) -> None:
     await _come_back(stack, master)
 
 
-@fault(setting=REPLICATED)
+@fault(setting=REPLICATED, load=CALM)
 async def sentinel_failover_replicated(stack: Stack, moment: Moment) -> None:
     """The same, but that nothing is acknowledged that the replica does not have. So nothing is sold before
     the new master has a replica itself."""
@@ -63,6 +66,7 @@ async def _come_back(stack: Stack, master: RedisServer) -> None:
     setting=SENTINELS,
     loses="what the old master acknowledged while there were two, and had not reached PostgreSQL",
     admits_seconds=1.0,
+    load=CALM,
 )
 async def split_brain(stack: Stack, moment: Moment) -> None:
     """The master hangs until its replica is promoted, and goes on as a second master while no sentinel is
@@ -87,7 +91,7 @@ async def split_brain(stack: Stack, moment: Moment) -> None:
     await reconcile(stack, moment)
 
 
-@fault(setting=REPLICATED)
+@fault(setting=REPLICATED, load=CALM)
 async def split_brain_replicated(stack: Stack, moment: Moment) -> None:
     """The same, but that nothing is acknowledged that the replica does not have."""
     await split_brain(stack, moment)

@@ -26,7 +26,7 @@ ANSWER_SECONDS_MAX = 3.0
 PATIENCE_SECONDS = 25.0
 """So long a shopper tries for one thing, from the first time that they ask."""
 _PAUSE_SECONDS = 0.1
-_PAUSE_SECONDS_MAX = 1.0
+_PAUSE_SECONDS_MAX = 3.0
 COMES_SECONDS_MAX = 90.0
 """So much longer than the load says shoppers may come, while a fault lasts."""
 PER_USER = 2
