@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 from collections import deque
@@ -17,7 +18,7 @@ from loadtests.faults.matrix import FAULTS, Fault
 from loadtests.faults.options import Options
 from loadtests.faults.processes import ProcessFailed
 from loadtests.faults.round import Outcome, play, shorter
-from loadtests.faults.stack import Servers, servers, stack
+from loadtests.faults.stack import Servers, Stack, servers, stack
 from loadtests.faults.table import table
 
 TABLE_CHARS = 130
@@ -90,7 +91,7 @@ async def _on_one_stack(
             _write(options, outcomes)
             console.print(_line(outcome), highlight=False, markup=False)
             if not outcome.ok:
-                _keep(options, outcome, log)
+                _keep(options, outcome, log, found)
             if setting.alone or not outcome.ok:
                 return
 
@@ -120,11 +121,14 @@ def _write(options: Options, outcomes: Iterable[Outcome]) -> None:
         options.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
-def _keep(options: Options, outcome: Outcome, log: ClientLog) -> None:
-    """What the clients saw, for whoever looks into it."""
+def _keep(options: Options, outcome: Outcome, log: ClientLog, stack: Stack) -> None:
+    """What the clients saw and the roles said, for whoever looks into it."""
     options.logs.mkdir(exist_ok=True)
-    path = options.logs / f"{outcome.seed.replace('/', '-')}.jsonl"
+    name = outcome.seed.replace("/", "-")
+    path = options.logs / f"{name}.jsonl"
     path.write_bytes(b"\n".join(orjson.dumps(one) for one in log.to_json()) + b"\n")
+    for role in stack.roles.values():
+        shutil.copy(role.log, options.logs / f"{name}-{role.log.name}")
 
 
 if __name__ == "__main__":
