@@ -127,7 +127,14 @@ class Sweeper:
 async def _again(step: Callable[[], Awaitable[int]], pause_seconds: float) -> None:
     """Take the step for ever, at once again while there is something to do. Looking for nothing takes a
     tenth of the time at most, however much there is to look through."""
-    while True:
+    started = 0.0
+
+    async def attempt() -> int:
+        # What it was waited for before is no reason to rest: a store that was away is looked at at once.
+        nonlocal started
         started = time.monotonic()
-        if await patiently(step, Fault) == 0:
+        return await step()
+
+    while True:
+        if await patiently(attempt, Fault) == 0:
             await asyncio.sleep(max(pause_seconds, 9 * (time.monotonic() - started)))

@@ -1,0 +1,45 @@
+"""How often the sweeper looks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from reservation.outcomes import StoreUnavailable
+from settlement import retry, sweeper
+
+OUTAGE_SECONDS = 20.0
+LOOK_SECONDS = 0.1
+
+
+class Enough(Exception):
+    """The test has seen what it wanted to."""
+
+
+async def test_an_outage_is_not_followed_by_a_rest_of_nine_times_its_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rest is for what a look took. What was waited for a store that was away is none of it."""
+    now, rests = 0.0, list[float]()
+    attempts = iter([True, True, False])
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 3:
+            raise Enough
+
+    async def look() -> int:
+        nonlocal now
+        is_away = next(attempts)
+        now += OUTAGE_SECONDS / 2 if is_away else LOOK_SECONDS
+        if is_away:
+            raise StoreUnavailable("fenced")
+        return 0
+
+    monkeypatch.setattr(sweeper.time, "monotonic", lambda: now)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(Enough):
+        await sweeper._again(look, 0.05)
+    assert max(rests[:2]) <= retry.WAIT_SECONDS_MAX
+    assert rests[2] == pytest.approx(9 * LOOK_SECONDS)
