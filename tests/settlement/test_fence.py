@@ -79,6 +79,14 @@ async def answer(shop: Shop, user: str) -> str:
     return "reserved" if isinstance(found, Reserved) else str(found.code)
 
 
+async def settled_shop(client: Redis, book: Book) -> Shop:
+    """One that has sold something, and the book has it."""
+    shop = await open_shop(client, book)
+    await shop.reserve("ann")
+    await settle(client, book)
+    return shop
+
+
 async def test_a_restart_that_loses_nothing_takes_nothing_for_a_moment_only(
     server: Server, client: Redis, book: Book
 ) -> None:
@@ -238,9 +246,7 @@ async def test_a_store_that_is_emptied_while_it_runs_is_fenced(
 ) -> None:
     """Nobody loses a connection by it, so nobody enters anew."""
     with server():
-        shop = await open_shop(client, book)
-        await shop.reserve("ann")
-        await settle(client, book)
+        shop = await settled_shop(client, book)
         witness = BookWitness(shop.store, book)
         assert await witness.look() == 0
         await client.flushall()
@@ -259,9 +265,7 @@ async def test_the_book_has_nothing_against_a_run_that_lost_nothing(
     server: Server, client: Redis, book: Book
 ) -> None:
     with server():
-        shop = await open_shop(client, book)
-        await shop.reserve("ann")
-        await settle(client, book)
+        shop = await settled_shop(client, book)
     with server():
         await proved(shop.store)
         assert await shop.store.fenced() == ""
