@@ -17,6 +17,7 @@ from doorbuster.settings import PREFIX, Settings, SettingsError
 from reservation.administration import Administration
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
+from reservation.cluster import Cluster
 from reservation.desk import Desk
 from reservation.durability import durability
 from reservation.order_desk import OrderDesk
@@ -98,6 +99,10 @@ async def check_store_later(settings: Settings) -> None:
 async def _check_store(settings: Settings) -> None:
     async with redis_servers(settings) as servers:
         all_found = await asyncio.gather(*map(durability, await all_clients(servers)))
+        if isinstance(servers, Cluster) and not all(one.clustered for one in all_found):
+            raise SettingsError(
+                f"{PREFIX}REDIS_URL: this Redis is not a cluster; say redis:// without +cluster"
+            )
     found = max(all_found, key=lambda one: one.defect)
     if not found.defect:
         _log.info("durability", lost_with_its_machine=found.loses)

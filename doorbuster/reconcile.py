@@ -15,6 +15,8 @@ SHOWN_MAX = 20
 
 async def run_reconcile(settings: Settings, campaign: str | None, *, repair: bool) -> Reconciliation | None:
     """Reconcile one campaign or all that either store knows; None when there is no such campaign."""
+    if repair:  # nothing is brought back into a store that would lose it again
+        await bootstrap.check_store(settings)
     async with bootstrap.reconciler(settings) as (reconciler, catalog, book):
         chosen = await chosen_campaigns(catalog, book, campaign)
         if chosen is None:

@@ -6,7 +6,7 @@ import base64
 import binascii
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,6 +37,9 @@ def _amqp_urls(urls: str) -> str:
     parts = [part.strip() for part in urls.split(",")]
     for part in parts:
         _checked(part, "amqp", "amqps")
+        for seconds in parse_qs(urlsplit(part).query).get("heartbeat", ()):
+            if not (seconds.isascii() and seconds.isdigit()):
+                raise ValueError(f"heartbeat is in whole seconds, not {seconds!r}")
     return ",".join(parts)
 
 

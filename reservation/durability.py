@@ -20,6 +20,8 @@ class Durability(NamedTuple):
     """Whether it writes a journal (AOF)."""
     saves: bool
     """Whether it saves snapshots (RDB) from time to time."""
+    clustered: bool
+    """Whether it is a node of a cluster."""
     fsync: str
     """When the journal is on disk: always, everysec or no; empty where it does not say."""
 
@@ -45,7 +47,7 @@ class Durability(NamedTuple):
 async def durability(client: Redis) -> Durability:
     """What this Redis says of itself. Raises StoreUnavailable."""
     try:
-        info = await client.info("memory", "persistence")
+        info = await client.info()  # all of it: before Redis 7, it is one section or all
         said = await _configuration(client)
     except (RedisError, OSError) as error:
         if unable(error):
@@ -55,6 +57,7 @@ async def durability(client: Redis) -> Durability:
         evicts=int(info["maxmemory"]) > 0 and info["maxmemory_policy"] != "noeviction",
         appends=bool(int(info["aof_enabled"])),
         saves=bool(said.get("save")),
+        clustered=bool(info.get("cluster_enabled", True)),
         fsync=said.get("appendfsync", ""),
     )
 

@@ -188,7 +188,7 @@ class RedisStore:
 
         async def count(client: Redis) -> Any:
             names = keys.for_recount
-            return await client.eval(self._recount.source, len(names), *names, campaign, int(mend))
+            return await client.eval(self._recount.source, len(names), *names, campaign, int(mend), RANKED)
 
         # As long as a snapshot.
         flat = await self._pipes.apart(keys.shard, count, reads=not mend)

@@ -82,6 +82,16 @@ class Reconciliation:
         return {"ok": self.ok, **asdict(self)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One reconciliation, under way."""
+
+    repair: bool
+    found: Reconciliation
+    told: set[ReservationId] = field(default_factory=set)
+    """What the book is just being told by what it has mended."""
+
+
 class Records(Protocol):
     """The book, as the store is held against it. Every method may raise BookUnavailable."""
 
@@ -129,32 +139,33 @@ class Reconciler:
         be mended never will be, and is told; so it holds up nothing.
         """
         found = Reconciliation(fenced=await self._store.fenced())
+        run = _Run(repair, found)
         for campaign in campaigns:
-            if await self._campaign(found, campaign, repair):
+            if await self._campaign(run, campaign):
                 # What a record that is gone still holds of shared counters is free first: it takes it again.
-                await self._counters(found, campaign, repair)
-                told = await self._lost(found, campaign, repair)
+                await self._counters(run, campaign)
+                await self._lost(run, campaign)
                 if repair:  # and now the users' own, if all that they had was gone
-                    await self._counters(found, campaign, repair)
-                await self._untold(found, campaign, repair, told)
+                    await self._counters(run, campaign)
+                await self._untold(run, campaign)
         # Last: one that was cancelled must find the trade-ins that it takes back. Told to a campaign before
         # they are there again, it would leave them no cap to come back under.
-        await self._main_orders(found, repair)
+        await self._main_orders(run)
         if repair and lift:
             await self._store.lift()
             found.fenced, found.lifted = "", bool(found.fenced)
         return found
 
-    async def _main_orders(self, found: Reconciliation, repair: bool) -> None:
+    async def _main_orders(self, run: _Run) -> None:
         async for page in self._book.main_orders():
             stored = await asyncio.gather(*(self._store.order(order.id) for order in page))
             for order, there in zip(page, stored, strict=True):
                 version = there.version if there else 0
                 if version < order.version:
                     drift = Drift.MAIN_ORDER_BEHIND if there else Drift.MAIN_ORDER_LOST
-                    mended = repair and await self._restore_order(order, version)
+                    mended = run.repair and await self._restore_order(order, version)
                     detail = f"version {order.version} in the book, {version or 'nothing'} in the store"
-                    found.differences.append(Difference(drift, order.id, detail, mended))
+                    run.found.differences.append(Difference(drift, order.id, detail, mended))
 
     async def _restore_order(self, order: MainOrder, version: int) -> bool:
         # Unfinished: the sweeper tells the campaigns where it was used what it grants.
@@ -162,7 +173,7 @@ class Reconciler:
             order.id, version, order.pack(), unfinished=True, event=False, above=order.version
         )
 
-    async def _campaign(self, found: Reconciliation, campaign: str, repair: bool) -> bool:
+    async def _campaign(self, run: _Run, campaign: str) -> bool:
         """Whether the store has the campaign, so that its reservations can be compared."""
         stored = await self._store.campaign(campaign)
         booked = await self._caught_up(campaign, stored)
@@ -171,28 +182,28 @@ class Reconciler:
         if stored is not None and there > known:
             # A change that changes nothing is an event like any other.
             document, status = orjson.loads(stored.document), Status(stored.status)
-            mended = repair and await self._configure(campaign, document, status, there)
-            found.differences.append(Difference(Drift.CAMPAIGN_UNTOLD, campaign, detail, mended))
+            mended = run.repair and await self._configure(campaign, document, status, there)
+            run.found.differences.append(Difference(Drift.CAMPAIGN_UNTOLD, campaign, detail, mended))
         elif booked is not None and known > there:
             if stored is None:
                 detail += "; who stood in line for it is not known any more"
             # Paused: nobody reserves before what was lost is there again.
             status = Status.CLOSED if booked.status == Status.CLOSED else Status.PAUSED
-            mended = repair and await self._configure(campaign, booked.document, status, there, known)
+            mended = run.repair and await self._configure(campaign, booked.document, status, there, known)
             if mended and status is Status.PAUSED:
-                found.paused.append(campaign)
+                run.found.paused.append(campaign)
             drift = Drift.CAMPAIGN_BEHIND if stored else Drift.CAMPAIGN_LOST
-            found.differences.append(Difference(drift, campaign, detail, mended))
-            return stored is not None or mended or not repair  # what it had is told, too
+            run.found.differences.append(Difference(drift, campaign, detail, mended))
+            return stored is not None or mended or not run.repair  # what it had is told, too
         return stored is not None
 
-    async def _counters(self, found: Reconciliation, campaign: str, repair: bool) -> None:
+    async def _counters(self, run: _Run, campaign: str) -> None:
         if not self._counts:
             return
-        for one in await self._store.recount(campaign, mend=repair):
+        for one in await self._store.recount(campaign, mend=run.repair):
             detail = f"{one.claimed} claimed, {one.counted} counted"
             name = f"{campaign} {one.counter}"
-            found.differences.append(Difference(Drift.COUNTER_DIFFERS, name, detail, repair))
+            run.found.differences.append(Difference(Drift.COUNTER_DIFFERS, name, detail, run.repair))
 
     async def _caught_up(self, campaign: str, stored: StoredCampaign | None) -> BookedCampaign | None:
         """The campaign in the book, once that has heard of the stored one; or as far as it got in time."""
@@ -220,12 +231,11 @@ class Reconciler:
         )
         return configured.outcome is ConfigureOutcome.CONFIGURED
 
-    async def _lost(self, found: Reconciliation, campaign: str, repair: bool) -> set[ReservationId]:
-        """What the book has and the store has not, or not as far. Those that the book is told of again."""
-        told: set[ReservationId] = set()
+    async def _lost(self, run: _Run, campaign: str) -> None:
+        """What the book has and the store has not, or not as far."""
         async for page in self._book.reservations(campaign):
             stored = await self._store.reservations([one.id for one in page])
-            found.differences += [
+            run.found.differences += [
                 _forked(one, there)
                 for one, there in zip(page, stored, strict=True)
                 if there is not None and there.version == one.version and there.state != one.state
@@ -237,27 +247,19 @@ class Reconciler:
             ]
             now_ms = await self._store.now_ms() if behind else 0
             # In the order in which they were made: the oldest has its claims first.
-            found.differences += await asyncio.gather(
-                *(self._restored(*one, now_ms, repair, told) for one in behind)
+            run.found.differences += await asyncio.gather(
+                *(self._restored(run, *one, now_ms) for one in behind)
             )
-            if self._enough(found.differences):
+            if self._enough(run.found.differences):
                 break
-        return told
 
-    async def _restored(
-        self,
-        one: Booked,
-        there: Reservation | None,
-        now_ms: int,
-        repair: bool,
-        told: set[ReservationId],
-    ) -> Difference:
+    async def _restored(self, run: _Run, one: Booked, there: Reservation | None, now_ms: int) -> Difference:
         drift = Drift.RESERVATION_BEHIND if there else Drift.RESERVATION_LOST
         detail = f"{one.state}, version {one.version}, in the book, "
         detail += f"{there.state}, version {there.version}, in the store" if there else "nothing in the store"
         if one.record is None:
             return Difference(drift, str(one.id), f"{detail}; it was settled before records were kept")
-        if not repair:
+        if not run.repair:
             return Difference(drift, str(one.id), detail)
         overdue = one.state == State.HELD and one.record.deadline <= now_ms
         record = _expired(one.record, now_ms) if overdue else one.record
@@ -267,18 +269,15 @@ class Reconciler:
         if overdue and outcome is RestoreOutcome.RESTORED:
             detail += "; its time was over"
             await self._store.restate(one.id, Event.EXPIRED)
-            told.add(one.id)
+            run.told.add(one.id)
         mended = outcome in (RestoreOutcome.RESTORED, RestoreOutcome.UNCHANGED)
         return Difference(drift, str(one.id), detail, mended)
 
-    async def _untold(
-        self, found: Reconciliation, campaign: str, repair: bool, told: Collection[ReservationId]
-    ) -> None:
-        """What the store has and the book has not, or not as far, though nothing is on its way any more; but
-        for what the book is just being told."""
+    async def _untold(self, run: _Run, campaign: str) -> None:
+        """What the store has and the book has not, or not as far, though nothing is on its way any more."""
         behind: dict[ReservationId, Reservation] = {}
         async for some in self._stored(campaign):
-            behind |= await self._not_in_the_book([one for one in some if one.id not in told])
+            behind |= await self._not_in_the_book([one for one in some if one.id not in run.told])
             if self._enough(behind):
                 break
         until = time.monotonic() + self._settle_seconds_max
@@ -294,8 +293,8 @@ class Reconciler:
             detail = (
                 f"{one.state}, version {one.version}, in the store; the book lacks that, or a step before it"
             )
-            mended = repair and await self._restated(name)
-            found.differences.append(Difference(Drift.RESERVATION_UNTOLD, str(name), detail, mended))
+            mended = run.repair and await self._restated(name)
+            run.found.differences.append(Difference(Drift.RESERVATION_UNTOLD, str(name), detail, mended))
 
     def _enough(self, found: Collection[object]) -> bool:
         return self._differences_max is not None and len(found) >= self._differences_max

@@ -58,12 +58,12 @@ class Sweeper:
         """What is to run side by side: none waits for another."""
         return (
             self._catalog.follow(),
-            _again(self.sweep, PAUSE_SECONDS),
-            _again(self.serve, PAUSE_SECONDS),
-            _again(self.finish, UNFINISHED_PAUSE_SECONDS),
-            _again(self.reschedule, REFRESH_SECONDS),
-            _again(self._witness.look, LOOK_SECONDS),
-            _again(self._patrol.step, 0),
+            again(self.sweep, PAUSE_SECONDS),
+            again(self.serve, PAUSE_SECONDS),
+            again(self.finish, UNFINISHED_PAUSE_SECONDS),
+            again(self.reschedule, REFRESH_SECONDS),
+            again(self._witness.look, LOOK_SECONDS),
+            again(self._patrol.step, 0),
         )
 
     async def sweep(self) -> int:
@@ -124,7 +124,7 @@ class Sweeper:
             return False
 
 
-async def _again(step: Callable[[], Awaitable[int]], pause_seconds: float) -> None:
+async def again(step: Callable[[], Awaitable[int]], pause_seconds: float) -> None:
     """Take the step for ever, at once again while there is something to do. Looking for nothing takes a
     tenth of the time at most, however much there is to look through."""
     started = 0.0

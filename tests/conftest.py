@@ -39,6 +39,12 @@ def redis_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def wheel_redis_program() -> Path:
+    """Redis 6.2, as `up` embeds it where the system has none."""
+    return _redis_of_the_wheel()
+
+
+@pytest.fixture(scope="session")
 def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_server(_redis_of_the_system(), tmp_path_factory.mktemp("redis")) as url:
         yield url

@@ -4,8 +4,9 @@
 --   is moved by the difference, and nothing else changes.
 --
 -- KEYS: campaign used tally reservations terms users ranking
--- ARGV: campaign mend
---   mend  1, or 0 to look only
+-- ARGV: campaign mend ranked
+--   mend    1, or 0 to look only
+--   ranked  what counters are called that the ranking keeps: # and a name, and @
 --
 -- Outcomes, in order of precedence: none
 -- Reply: {counter, claimed, counted, ...} of those that differ: shared counters, users' own with the user
@@ -14,7 +15,7 @@
 --@include record
 --@include users
 
-local campaign, mend = ARGV[1], ARGV[2] == '1'
+local campaign, mend, ranked_name = ARGV[1], ARGV[2] == '1', ARGV[3]
 local differ = {}
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return differ
@@ -91,7 +92,7 @@ for i = 1, #counted do
 end
 for user, n in pairs(ranked) do
   local had = tonumber(redis.call('ZSCORE', KEYS[7], user) or 0)
-  if had ~= n and differs('#spend@' .. user, n, had) then
+  if had ~= n and differs(ranked_name .. user, n, had) then
     if tonumber(redis.call('ZINCRBY', KEYS[7], n - had, user)) == 0 then
       redis.call('ZREM', KEYS[7], user)
     end

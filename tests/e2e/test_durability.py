@@ -18,11 +18,11 @@ from tests.servers import free_port, redis_server, running, wait_until
 from tests.stack import COMMAND, SECRETS
 
 NO_JOURNAL = ("--appendonly", "no")
-SNAPSHOTS = (*NO_JOURNAL, "--save", "900 1")
+SNAPSHOTS = (*NO_JOURNAL, "--save", "900", "1")
 EVICTS = ("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
 
 
-def refused(role: str, url: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def refused(url: str, tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         **SECRETS,
@@ -31,7 +31,7 @@ def refused(role: str, url: str, tmp_path: Path) -> subprocess.CompletedProcess[
         "DOORBUSTER_AMQP_URL": "amqp://127.0.0.1:1/",
     }
     return subprocess.run(
-        [*COMMAND, role, *(("--port", str(free_port())) if role == "gateway" else ())],
+        [*COMMAND, *command],
         env=environment,
         capture_output=True,
         text=True,
@@ -72,12 +72,24 @@ def test_a_redis_that_loses_by_itself_is_refused_with_one_clear_line(
     redis_program: Path, tmp_path: Path, options: tuple[str, ...], why: str
 ) -> None:
     with redis_server(redis_program, tmp_path, *options) as url:
-        for role in ("gateway", "sweeper", "relay"):
-            found = refused(role, url, tmp_path)
+        for command in (
+            ["gateway", "--port", str(free_port())],
+            ["sweeper"],
+            ["relay"],
+            ["reconcile", "--repair"],
+        ):
+            found = refused(url, tmp_path, *command)
             assert found.returncode == 2, found
             said = f"DOORBUSTER_REDIS_URL: this Redis {why}, or DOORBUSTER_ALLOW_UNSAFE_REDIS=1"
             assert found.stderr.splitlines()[-1] == f"doorbuster: {said}"
             assert "Traceback" not in found.stderr
+
+
+def test_a_cluster_that_is_none_is_refused_with_one_clear_line(redis_program: Path, tmp_path: Path) -> None:
+    with redis_server(redis_program, tmp_path) as url:
+        found = refused(url.replace("redis://", "redis+cluster://").removesuffix("/0"), tmp_path, "sweeper")
+    said = "doorbuster: DOORBUSTER_REDIS_URL: this Redis is not a cluster; say redis:// without +cluster"
+    assert (found.returncode, found.stderr) == (2, f"{said}\n")
 
 
 @pytest.mark.parametrize(
@@ -163,13 +175,19 @@ def test_it_is_used_all_the_same_by_who_says_so(redis_program: Path, tmp_path: P
     ],
     ids=["always", "everysec", "no fsync", "snapshots", "nothing", "full memory refuses"],
 )
+@pytest.mark.parametrize("which", ["redis_program", "wheel_redis_program"])
 def test_what_goes_with_its_machine_is_known(
-    redis_program: Path, tmp_path: Path, options: tuple[str, ...], defect: str, loses: str
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    which: str,
+    options: tuple[str, ...],
+    defect: str,
+    loses: str,
 ) -> None:
     async def look(url: str) -> None:
         async with connect_redis(url) as client:
             found = await durability(client)
             assert (found.defect, found.loses) == (defect, loses)
 
-    with redis_server(redis_program, tmp_path, *options) as url:
+    with redis_server(request.getfixturevalue(which), tmp_path, *options) as url:
         asyncio.run(look(url))

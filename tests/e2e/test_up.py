@@ -81,6 +81,25 @@ async def test_a_kill_of_everything_loses_no_acknowledged_reservation(tmp_path: 
             assert (await client.reserve(campaign, "later")).status == 201
 
 
+async def test_a_machine_without_redis_gets_that_of_the_wheel(tmp_path: Path) -> None:
+    """As a newcomer's has none, the wheel's has to do for all that `up` does."""
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for place in ("/usr/bin", "/usr/sbin", "/usr/local/bin"):
+        for program in Path(place).iterdir():
+            if "redis" not in program.name and "valkey" not in program.name:
+                (bare / program.name).unlink(missing_ok=True)
+                (bare / program.name).symlink_to(program)
+    async with aiohttp.ClientSession() as session:
+        with stack(tmp_path / "data", "--workers", "1", environment={"PATH": str(bare)}) as running:
+            client = Client(running.url, session)
+            campaign = await client.create(hold_seconds=1)
+            made = await client.reserve(campaign, "ann")
+            await client.in_state(made.body["id"], "ann", "expired")
+            await client.audit(campaign)
+            assert running.run("reconcile", "--repair").returncode == 0
+
+
 async def test_what_dies_comes_back_by_itself(tmp_path: Path) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         with stack(tmp_path / "data", "--workers", "2") as running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from reservation.administration import Administration
@@ -19,7 +20,7 @@ from settlement.reconcile import Reconciler
 from settlement.refunds import Refunder
 from settlement.relay import Relay
 from settlement.source import OutboxSource, Source
-from settlement.sweeper import Sweeper
+from settlement.sweeper import Sweeper, again
 from settlement.worker import Worker
 from tests.simulation.book import BookServer, MemoryBook
 from tests.simulation.broker import BrokerServer, MemoryBroker, MemorySource
@@ -29,7 +30,7 @@ from tests.simulation.store import StoreClient, StoreServer
 from tests.simulation.wire import Process, Wire
 
 LOOK_SECONDS = 1.5
-"""Between two looks of a sweeper, or of a catalog; give or take."""
+"""Between two looks of a sweeper, or of a catalog, on average."""
 
 
 class Servers:
@@ -73,17 +74,17 @@ class Role:
         return 0
 
     async def _follow(self, catalog: Catalog) -> None:
-        await self._again(catalog.refresh)
-
-    async def _again(self, step: Callable[[], Awaitable[object]]) -> None:
-        """As sweeper._again, and at no fixed distance: when something is looked at is for the seed to say."""
         while True:
-            try:
-                found = await step()
-            except Fault:
-                found = None
-            if not found:
-                await asyncio.sleep(LOOK_SECONDS * (0.1 + 1.8 * self.wire.dice.random()))
+            with suppress(Fault):
+                await catalog.refresh()
+            await asyncio.sleep(self._look_seconds())
+
+    def _again(self, step: Callable[[], Awaitable[int]]) -> Coroutine[Any, Any, None]:
+        return again(step, self._look_seconds())
+
+    def _look_seconds(self) -> float:
+        """When something is looked at is for the seed to say."""
+        return LOOK_SECONDS * (0.1 + 1.8 * self.wire.dice.random())
 
 
 class Gateway(Role):

@@ -40,6 +40,6 @@ async def test_an_outage_is_not_followed_by_a_rest_of_nine_times_its_length(
     monkeypatch.setattr(sweeper.time, "monotonic", lambda: now)
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(Enough):
-        await sweeper._again(look, 0.05)
+        await sweeper.again(look, 0.05)
     assert max(rests[:2]) <= retry.WAIT_SECONDS_MAX
     assert rests[2] == pytest.approx(9 * LOOK_SECONDS)

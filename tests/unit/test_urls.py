@@ -82,6 +82,8 @@ def test_a_brokers_nodes_are_separated_by_commas() -> None:
     assert read_settings(amqp_url="amqp://a/, amqp://b:5673/").amqp_url == "amqp://a/,amqp://b:5673/"
     with pytest.raises(SettingsError, match="DOORBUSTER_AMQP_URL: must start with amqp://"):
         read_settings(amqp_url="amqp://a/,b:5672")
+    with pytest.raises(SettingsError, match="heartbeat is in whole seconds, not 'soon'"):
+        read_settings(amqp_url="amqp://a/?heartbeat=soon")
 
 
 def test_a_cluster_survives_being_told_to_another_process() -> None:
