@@ -23,6 +23,7 @@ from typing import Any
 import aiohttp
 import jwt
 
+from tests.commands import doorbuster
 from tests.servers import free_port, wait_until
 
 JWT_SECRET = "a secret that only the tests know, 32+ bytes"
@@ -60,8 +61,7 @@ class Stack:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A `doorbuster` command against this stack."""
-        command = [*COMMAND, *arguments, "--data-dir", str(self.data_dir)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return doorbuster(*arguments, "--data-dir", str(self.data_dir))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 
 from reservation.durability import durability
 from reservation.redis_store import connect_redis
+from tests.commands import doorbuster
 from tests.servers import free_port, redis_server, running, wait_until
 from tests.stack import COMMAND, SECRETS
 
@@ -30,15 +31,7 @@ def refused(url: str, tmp_path: Path, *command: str) -> subprocess.CompletedProc
         "DOORBUSTER_POSTGRES_DSN": "postgresql://127.0.0.1:1/none",
         "DOORBUSTER_AMQP_URL": "amqp://127.0.0.1:1/",
     }
-    return subprocess.run(
-        [*COMMAND, *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-    )
+    return doorbuster(*command, environment=environment, directory=tmp_path)
 
 
 @contextmanager

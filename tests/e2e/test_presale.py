@@ -100,9 +100,11 @@ async def test_from_deposit_to_balance_to_a_row(client: Client, book_connection:
 async def test_an_unpaid_hold_expires_and_an_unpaid_balance_is_forfeited(
     client: Client, book_connection: psycopg.Connection
 ) -> None:
-    document = await create(client, hold_seconds=1, per_user=1)
-    idle = (await client.reserve(document["id"], "bob")).body
+    document = await create(client, per_user=1)
     paid = await deposit_paid(client, document["id"], "ann")
+    document["hold_seconds"] = 1  # once ann has paid, however long that took
+    assert (await client.put(document)).status == 200
+    idle = (await client.reserve(document["id"], "bob")).body
     assert (await client.in_state(idle["id"], "bob", "expired"))["due"] is None
     await move_to(client, document, "balance")
     asked = (await client.pay(paid["id"], "ann", "balance")).body

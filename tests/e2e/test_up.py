@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.commands import doorbuster
 from tests.servers import free_port, wait_until
 from tests.stack import COMMAND, SECRETS, Answer, Client, Stack, eventually, stack
 
@@ -218,10 +219,8 @@ async def test_not_one_millisecond_early_whatever_the_gateways_clock(
 def test_a_malformed_setting_stops_the_start_with_one_clear_line(
     tmp_path: Path, environment: dict[str, str], said: str
 ) -> None:
-    command = [*COMMAND, "up", "--data-dir", str(tmp_path), "--port", str(free_port())]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **SECRETS, **environment}, timeout=60
-    )
+    arguments = ("up", "--data-dir", str(tmp_path), "--port", str(free_port()))
+    done = doorbuster(*arguments, environment={**os.environ, **SECRETS, **environment})
     assert done.returncode == 2
     assert done.stderr.startswith(f"doorbuster: {said}")
     assert done.stderr.count("\n") == 1
@@ -231,9 +230,7 @@ def test_a_malformed_setting_stops_the_start_with_one_clear_line(
 @pytest.mark.parametrize("role", ["gateway", "worker", "relay", "sweeper", "migrate", "audit"])
 def test_a_missing_setting_stops_the_start_with_one_clear_line(tmp_path: Path, role: str) -> None:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("DOORBUSTER_")}
-    done = subprocess.run(
-        [*COMMAND, role], capture_output=True, text=True, env=bare, cwd=tmp_path, timeout=60, check=False
-    )
+    done = doorbuster(role, environment=bare, directory=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("doorbuster: DOORBUSTER_")
     assert "is not set" in done.stderr
@@ -242,9 +239,7 @@ def test_a_missing_setting_stops_the_start_with_one_clear_line(tmp_path: Path, r
 
 def test_a_book_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
     environment = {**os.environ, "DOORBUSTER_POSTGRES_DSN": f"postgresql://127.0.0.1:{free_port()}/x"}
-    done = subprocess.run(
-        [*COMMAND, "migrate"], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60
-    )
+    done = doorbuster("migrate", environment=environment, directory=tmp_path)
     assert done.returncode == 3
     assert done.stderr.startswith("doorbuster: BookUnavailable: ")
     assert done.stderr.count("\n") == 1
@@ -263,9 +258,7 @@ def test_a_command_whose_book_is_away_says_so_in_one_line(
         "id: a-sale\nkind: flash_sale\ncurrency: EUR\nopens_at: 2026-01-01T00:00:00Z\n"
         "closes_at: 2036-01-01T00:00:00Z\noffers: [{sku: a, price: 1, stock: 5}]\n"
     )
-    done = subprocess.run(
-        [*COMMAND, *command], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60
-    )
+    done = doorbuster(*command, environment=environment, directory=tmp_path)
     assert done.returncode == 3
     assert done.stderr.startswith("doorbuster: BookUnavailable: ")
     assert done.stderr.count("\n") == 1
@@ -284,17 +277,14 @@ def test_a_taken_port_and_a_taken_directory_are_said_plainly(up: Stack, tmp_path
             f"{up.data_dir} is in use by another doorbuster up",
         ),
     ):
-        done = subprocess.run(
-            [*COMMAND, "up", *arguments], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = doorbuster("up", *arguments)
         assert (done.returncode, done.stderr) == (2, f"doorbuster: {said}\n")
 
 
 def test_a_data_directory_that_cannot_be_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / ("x" * 400), Path("/dev/null")):
-        command = [*COMMAND, "up", "--port", "0", "--data-dir", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = doorbuster("up", "--port", "0", "--data-dir", str(place))
         assert done.returncode == 2
         assert done.stderr.startswith(f"doorbuster: cannot keep data in {place}")
         assert done.stderr.count("\n") == 1
