@@ -14,6 +14,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
+from gateway.metric_files import bury, locked, readable
+
 RESERVATIONS = Counter(
     "doorbuster_reservations_total",
     "Reservation requests answered, by outcome: held, or the refusal's code. Replays do not count.",
@@ -32,6 +34,11 @@ PAYMENT_NOTICES = Counter(
     "doorbuster_payment_notices_total",
     "Callbacks of the payment provider, by type and what became of them.",
     ["type", "outcome"],
+)
+IN_PROGRESS = Gauge(
+    "doorbuster_requests_in_progress",
+    "Requests that are being answered, looked at a few times a second.",
+    multiprocess_mode="livesum",
 )
 WATCHERS = Gauge(
     "doorbuster_watchers", "Event streams that are open.", ["stream"], multiprocess_mode="livesum"
@@ -91,7 +98,11 @@ class Gauges(Collector):
         return self._families
 
 
-def gauge(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> GaugeMetricFamily:
+Value = tuple[dict[str, str], float]
+"""Labels, and what it is."""
+
+
+def gauge(name: str, text: str, values: Iterable[Value]) -> GaugeMetricFamily:
     """A gauge with a value for each set of labels."""
     found = list(values)
     labels = list(found[0][0]) if found else []
@@ -101,26 +112,35 @@ def gauge(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) 
     return family
 
 
-def exposition(families: Iterable[Metric]) -> bytes:
-    """All processes' counters and histograms, and `families`, as Prometheus reads them."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        own = CollectorRegistry(auto_describe=False)
-        own.register(Gauges(families))
-        return generate_latest(REGISTRY) + generate_latest(own)
-    _forget_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+class _Counted(Collector):
+    """What processes have counted, without the series of campaigns that are not shown."""
+
+    def __init__(self, families: Iterable[Metric], hidden: frozenset[str]) -> None:
+        self._families = families
+        self._hidden = hidden
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._families:
+            if self._hidden:
+                family.samples = [
+                    one for one in family.samples if one.labels.get("campaign") not in self._hidden
+                ]
+            yield family
+
+
+def exposition(families: Iterable[Metric], hidden: frozenset[str] = frozenset()) -> bytes:
+    """All processes' counters and histograms, and `families`, as Prometheus reads them.
+
+    What was counted of `hidden` campaigns is left out.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(Gauges(families))
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        registry.register(_Counted(REGISTRY.collect(), hidden))
+        return generate_latest(registry)
+    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    with locked(directory):
+        bury(directory)
+        counted = list(MultiProcessCollector.merge(readable(directory)))  # type: ignore[no-untyped-call]
+    registry.register(_Counted(counted, hidden))
     return generate_latest(registry)
-
-
-def _forget_the_dead(directory: Path) -> None:
-    """A process that was killed could not take back what its gauges said."""
-    for file in directory.glob("gauge_live*_*.db"):
-        pid = file.stem.rpartition("_")[2]
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            file.unlink(missing_ok=True)
-        except (PermissionError, ValueError):
-            continue
