@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
 from gateway.metric_files import bury, locked, readable
+from reservation.outcomes import Outcome
 
 RESERVATIONS = Counter(
     "doorbuster_reservations_total",
@@ -46,6 +47,33 @@ WATCHERS = Gauge(
 WATCHERS_DROPPED = Counter(
     "doorbuster_watchers_dropped_total", "Event streams that we ended, and why.", ["stream", "reason"]
 )
+
+
+RESERVE_OUTCOMES = (
+    "held",
+    "overloaded",
+    Outcome.ENDED,
+    Outcome.IDEMPOTENCY_MISMATCH,
+    Outcome.NOT_ELIGIBLE,
+    Outcome.NOT_STARTED,
+    Outcome.OFFER_NOT_FOUND,
+    Outcome.PAUSED,
+    Outcome.QUOTA_EXCEEDED,
+    Outcome.SOLD_OUT,
+    Outcome.STORE_UNAVAILABLE,
+)
+"""What a reservation request to a campaign that there is may be answered."""
+_begun: set[str] = set()
+
+
+def begin(campaign: str, kind: str) -> None:
+    """Count a campaign from nothing. A series that begins with a thousand, as it may when a sale opens, has
+    not risen by them for who asks how much it rose."""
+    if campaign not in _begun:
+        _begun.add(campaign)
+        REPLAYS.labels(campaign)
+        for outcome in RESERVE_OUTCOMES:
+            RESERVATIONS.labels(campaign, kind, outcome)
 
 
 class Tally:

@@ -14,7 +14,7 @@ from prometheus_client.core import Metric
 
 from gateway.admission import Admission
 from gateway.endpoint import json_response
-from gateway.metrics import Value, exposition, gauge
+from gateway.metrics import Value, begin, exposition, gauge
 from gateway.openapi import describe
 from gateway.problems import Problem
 from gateway.views import stock_counters
@@ -82,6 +82,8 @@ class Operators:
     def _windows(self) -> list[Metric]:
         """As this process knows the campaigns, whether the store is there or not."""
         shown = self._shown()
+        for one in shown:
+            begin(one.id, one.kind)
         return [
             gauge(
                 "doorbuster_campaign_opens_timestamp_seconds",

@@ -11,6 +11,7 @@ import orjson
 
 from reservation.envelope import Envelope, events_in
 from reservation.ids import Stage
+from reservation.kinds import KINDS
 from reservation.steps import Event
 from settlement.metrics import SETTLED_EVENTS, SETTLED_PAYMENTS
 
@@ -20,6 +21,15 @@ NO_CAMPAIGN = ""
 """Of main orders, which entitle in many."""
 MAIN_ORDER = "main_order"
 _STAGES = frozenset(Stage)
+_STEPS = (
+    Event.RESERVED,
+    Event.OFFERED,
+    Event.PAYMENT_SUCCEEDED,
+    Event.CANCELLED,
+    Event.EXPIRED,
+    Event.FORFEITED,
+)
+"""What every campaign is counted of from its beginning."""
 _counted: OrderedDict[str, None] = OrderedDict()
 """Campaigns, the one that was settled of last at the end."""
 
@@ -29,6 +39,8 @@ def count(envelopes: Sequence[Envelope]) -> None:
     events, payments = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
     for envelope in envelopes:
         campaign, kind, event = _labels(envelope)
+        if event == "campaign_changed":
+            _begin(campaign, kind)
         events[campaign, kind, event] += events_in(envelope)
         if event == Event.PAYMENT_SUCCEEDED and envelope["data"].get("stage") in _STAGES:
             payments[campaign, kind, envelope["data"]["stage"]] += 1
@@ -44,6 +56,15 @@ def count(envelopes: Sequence[Envelope]) -> None:
         campaign, _ = _counted.popitem(last=False)
         SETTLED_EVENTS.remove_by_labels({"campaign": campaign})
         SETTLED_PAYMENTS.remove_by_labels({"campaign": campaign})
+
+
+def _begin(campaign: str, kind: str) -> None:
+    """Count a campaign from nothing: what begins with a thousand has not risen by them for who asks how much
+    it rose."""
+    for step in _STEPS:
+        SETTLED_EVENTS.labels(campaign, kind, step)
+    for stage in KINDS[kind].stages if kind in KINDS else ():
+        SETTLED_PAYMENTS.labels(campaign, kind, stage)
 
 
 def _labels(envelope: Envelope) -> tuple[str, str, str]:
