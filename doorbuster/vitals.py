@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections import Counter as Counts
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -76,18 +75,16 @@ class StoreMetrics:
             STORE_FAILURES.labels(role, failure)  # 0, and not unknown, until the first
 
     def answered(self, batch: Sequence[Command], seconds: float) -> None:
-        self._batch.observe(len(batch))
-        if len(batch) == 1:
-            self.took(batch[0].name, seconds)
-        else:
-            for name, times in Counts([command.name for command in batch]).items():
-                observe(self._of(name), seconds, times)
-        for command in batch:
-            if command.name == "reserve":
-                RESERVE_GROUP.observe(command.asked)
+        observe(self._batch, len(batch), 1)
+        names = [command.name for command in batch]
+        for name in set(names):
+            observe(self._of(name), seconds, names.count(name))
+        for name, command in zip(names, batch, strict=True):
+            if name == "reserve":
+                observe(RESERVE_GROUP, command.asked, 1)
 
     def took(self, name: str, seconds: float) -> None:
-        self._of(name).observe(seconds)
+        observe(self._of(name), seconds, 1)
 
     def failed(self, failure: Failure, commands: int) -> None:
         STORE_FAILURES.labels(self._role, failure).inc(commands)

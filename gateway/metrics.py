@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from bisect import bisect_right
-from collections import Counter as Counts
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -82,37 +81,53 @@ class Tally:
 
     def __init__(self, route: str, method: str) -> None:
         self._route, self._method = route, method
-        self._outcomes: Counts[tuple[str, str, str]] = Counts()
-        self._durations: dict[int, list[float]] = {}
-        self._flush_is_due = False
+        self._noted: dict[tuple[str, str, str, int], list[float]] = {}
+        self._counters: dict[tuple[str, str, str], Counter] = {}
+        self._histograms: dict[int, Histogram] = {}
 
     def note(self, campaign: str, kind: str, outcome: str, status: int, seconds: float) -> None:
-        self._outcomes[campaign, kind, outcome] += 1
-        self._durations.setdefault(status, []).append(seconds)
-        if not self._flush_is_due:
-            self._flush_is_due = True
+        noted = self._noted.get((campaign, kind, outcome, status))
+        if noted is not None:
+            noted.append(seconds)
+            return
+        if not self._noted:
             asyncio.get_running_loop().call_soon(self.flush)
+        self._noted[campaign, kind, outcome, status] = [seconds]
 
     def flush(self) -> None:
-        self._flush_is_due = False
-        for labels, count in self._outcomes.items():
-            RESERVATIONS.labels(*labels).inc(count)
-        for status, observed in self._durations.items():
-            observe_all(REQUESTS.labels(self._route, self._method, str(status)), observed)
-        self._outcomes.clear()
-        self._durations.clear()
+        noted, self._noted = self._noted, {}
+        for (campaign, kind, outcome, status), durations in noted.items():
+            self._counter(campaign, kind, outcome).inc(len(durations))
+            observe_all(self._histogram(status), durations)
+
+    def _counter(self, campaign: str, kind: str, outcome: str) -> Counter:
+        labels = campaign, kind, outcome
+        found = self._counters.get(labels)
+        if found is None:
+            found = self._counters[labels] = RESERVATIONS.labels(*labels)
+        return found
+
+    def _histogram(self, status: int) -> Histogram:
+        found = self._histograms.get(status)
+        if found is None:
+            found = self._histograms[status] = REQUESTS.labels(self._route, self._method, str(status))
+        return found
 
 
 def observe_all(histogram: Histogram, values: list[float]) -> None:
     """`observe` for many, at the price of one."""
-    values.sort()
     # The library has no such call; its own `observe` adds one to the same two.
     histogram._sum.inc(sum(values))
-    below = 0
-    for bound, bucket in zip(histogram._upper_bounds, histogram._buckets, strict=True):
-        upto = bisect_right(values, bound)
+    bounds = histogram._upper_bounds
+    if len(values) == 1:
+        histogram._buckets[bisect_left(bounds, values[0])].inc(1)
+        return
+    values.sort()
+    below, least, most = 0, values[0], values[-1]
+    for place in range(bisect_left(bounds, least), bisect_left(bounds, most) + 1):
+        upto = bisect_right(values, bounds[place])
         if upto > below:
-            bucket.inc(upto - below)
+            histogram._buckets[place].inc(upto - below)
         below = upto
 
 

@@ -168,6 +168,8 @@ class Pipes:
 class _Asking(Waiting):
     """Has a node take a command of a shard that is on its way to it."""
 
+    name = "asking"
+
     @property
     def asked(self) -> int:
         return 0

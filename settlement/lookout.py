@@ -6,7 +6,9 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import structlog
 
 from reservation.outcomes import Fault
 from settlement.book import Waiting
@@ -18,6 +20,8 @@ from settlement.metrics import (
     show_what_waits,
 )
 
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 LOOK_SECONDS = 2.0
 """From one look to the next; a little more or less."""
 
@@ -43,19 +47,20 @@ class Lookout:
 
     async def look(self) -> None:
         """Once."""
-        await asyncio.gather(self._look_into_the_book(), self._count_dead_letters())
+        waiting, dead = await asyncio.gather(_told(self._waiting()), _told(self._dead_letters.count()))
+        refunds, notifications, oldest = waiting if waiting is not None else (math.nan,) * 3
+        REFUNDS_PENDING.set(refunds)
+        NOTIFICATIONS_PENDING.set(notifications)
+        NOTIFICATION_OLDEST.set(oldest)
+        DEAD_LETTERS_NOW.set(dead if dead is not None else math.nan)
 
-    async def _look_into_the_book(self) -> None:
-        try:
-            found = await self._waiting()
-        except Fault:
-            found = Waiting(*[math.nan] * 3)  # type: ignore[arg-type]
-        REFUNDS_PENDING.set(found.refunds)
-        NOTIFICATIONS_PENDING.set(found.notifications)
-        NOTIFICATION_OLDEST.set(found.notification_oldest_seconds)
 
-    async def _count_dead_letters(self) -> None:
-        try:
-            DEAD_LETTERS_NOW.set(await self._dead_letters.count())
-        except Fault:
-            DEAD_LETTERS_NOW.set(math.nan)
+async def _told(asked: Awaitable[T]) -> T | None:
+    """The answer, if there is one."""
+    try:
+        return await asked
+    except Fault:
+        return None
+    except Exception:  # whatever is wrong with looking, settlement goes on
+        _log.exception("not_looked_up")
+        return None
