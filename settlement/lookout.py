@@ -13,7 +13,7 @@ import structlog
 from reservation.outcomes import Fault
 from settlement.book import Waiting
 from settlement.metrics import (
-    DEAD_LETTERS_NOW,
+    DEAD_LETTERS,
     NOTIFICATION_OLDEST,
     NOTIFICATIONS_PENDING,
     REFUNDS_PENDING,
@@ -52,7 +52,7 @@ class Lookout:
         REFUNDS_PENDING.set(refunds)
         NOTIFICATIONS_PENDING.set(notifications)
         NOTIFICATION_OLDEST.set(oldest)
-        DEAD_LETTERS_NOW.set(dead if dead is not None else math.nan)
+        DEAD_LETTERS.set(dead if dead is not None else math.nan)
 
 
 async def _told(asked: Awaitable[T]) -> T | None:

@@ -35,7 +35,7 @@ SETTLE_SECONDS = Histogram(
 SETTLE_FAILURES = Counter(
     "doorbuster_settle_failures_total", "Transactions that failed and were tried again.", ["reason"]
 )
-DEAD_LETTERS = Counter("doorbuster_dead_letters_total", "Events that the book refused.")
+SET_ASIDE = Counter("doorbuster_events_set_aside_total", "Events that the worker made dead letters of.")
 RELAYED_EVENTS = Counter("doorbuster_relayed_events_total", "Events confirmed by the broker.")
 RELAY_BATCH = Histogram(
     "doorbuster_relay_batch_events", "Events that were read from the outbox at once.", buckets=_EVENTS
@@ -104,13 +104,13 @@ NOTIFICATION_OLDEST = Gauge(
     multiprocess_mode="livemostrecent",
     registry=None,
 )
-DEAD_LETTERS_NOW = Gauge(
+DEAD_LETTERS = Gauge(
     "doorbuster_dead_letters",
     "Dead letters that lie there now; with a broker, its messages of them.",
     multiprocess_mode="livemostrecent",
     registry=None,
 )
-_LOOKED_AFTER = (REFUNDS_PENDING, NOTIFICATIONS_PENDING, NOTIFICATION_OLDEST, DEAD_LETTERS_NOW)
+_LOOKED_AFTER = (REFUNDS_PENDING, NOTIFICATIONS_PENDING, NOTIFICATION_OLDEST, DEAD_LETTERS)
 NOTIFICATIONS = Counter(
     "doorbuster_notifications_total",
     "Attempts to send the merchant a notification, by what became of them.",

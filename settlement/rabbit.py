@@ -20,7 +20,7 @@ from yarl import URL
 from reservation.envelope import Envelope, events_in, halves, singly
 from reservation.outcomes import Fault
 from settlement.dead_letters import DeadLetter, DeadLetters
-from settlement.metrics import BROKER_CONNECTIONS, DEAD_LETTERS
+from settlement.metrics import BROKER_CONNECTIONS, SET_ASIDE
 from settlement.retry import patiently
 from settlement.source import BATCH_EVENTS_MAX, Batch
 
@@ -325,7 +325,7 @@ class RabbitSource:
                 except ValueError:
                     with suppress(*AWAY):  # then it comes again
                         await message.reject(requeue=False)
-                        DEAD_LETTERS.inc()
+                        SET_ASIDE.inc()
                 else:
                     readable.append(message)
                     envelopes += found

@@ -15,7 +15,7 @@ from reservation.steps import Event
 from settlement.book import BookRefused, BookUnavailable
 from settlement.in_hand import InHand
 from settlement.metrics import (
-    DEAD_LETTERS,
+    SET_ASIDE,
     SETTLE_BATCH,
     SETTLE_FAILURES,
     SETTLE_SECONDS,
@@ -81,7 +81,7 @@ class Worker:
         for letter in singly(envelope):
             _log.error("dead_letter", id=letter.get("id"), type=letter.get("type"), reason=reason)
             await patiently(partial(self._source.dead_letters.put, letter, reason), Fault)
-            DEAD_LETTERS.inc()
+            SET_ASIDE.inc()
 
 
 def _count(envelopes: Sequence[Envelope]) -> None:

@@ -44,6 +44,7 @@ async def test_scripts_and_commands_are_told_by_their_names(client: Redis) -> No
     metrics = StoreMetrics(ROLE)
     store, outbox = RedisStore(client, observer=metrics), Outbox(client, "reader", observer=metrics)
     terms = await on_sale(store)
+    await store.reserve(terms, digest_of(SALE, "zoe", "1"), "zoe")  # from here on it knows the script
     before = {name: runs(name) for name in ("reserve", "configure", "time", "standing", "snapshot", "forget")}
     with (
         rising("doorbuster_reserve_group_reservations_sum") as reservations,
@@ -60,7 +61,8 @@ async def test_scripts_and_commands_are_told_by_their_names(client: Redis) -> No
     rose = {name: runs(name) - count for name, count in before.items()}
     assert reservations.by == 50
     assert 1 <= groups.by == rose.pop("reserve") <= 2
-    assert rose == {"configure": 0, "time": 1, "standing": 1, "snapshot": 1, "forget": 1}
+    assert rose.pop("forget") >= 1  # once more where it did not know the script
+    assert rose == {"configure": 0, "time": 1, "standing": 1, "snapshot": 1}
     assert runs("xlen") == 16
     assert counted("doorbuster_store_batch_commands_count", role=ROLE) > 0
 

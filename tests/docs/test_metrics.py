@@ -33,6 +33,11 @@ def test_each_metric_says_what_it_is_and_in_which_unit() -> None:
             assert name.endswith(("_seconds", "_events", "_commands", "_reservations")), name
 
 
+def test_no_two_metrics_are_one_family() -> None:
+    families = [name.removesuffix("_total") for name in documented()]
+    assert len(set(families)) == len(families)
+
+
 def test_each_line_asks_a_question_and_bounds_its_series() -> None:
     for name, row in documented().items():
         assert "?" in row.question, name
