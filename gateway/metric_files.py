@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.mmap_dict import MmapedDict
 
@@ -67,12 +68,13 @@ def _merge(directory: Path, kind: str, dead: Sequence[Path]) -> None:
     """Add what they have counted to what others had. Who dies over it leaves it undone, or to be finished."""
     merged, made = directory / f"{kind}_{_MERGED}.db", directory / f"{kind}_{_MERGED}.new"
     counts: dict[str, float] = defaultdict(float)
+    files: Any = MmapedDict  # it has no types
     for file in (*dead, merged):
         if file.exists() and file.stat().st_size:
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
+            for key, value, _, _ in files.read_all_values_from_file(str(file)):
                 counts[key] += value
     made.unlink(missing_ok=True)
-    written = MmapedDict(str(made))
+    written = files(str(made))
     for key, value in counts.items():
         written.write_value(key, value, 0.0)
     written.close()

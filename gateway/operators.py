@@ -197,7 +197,7 @@ async def _state(check: Callable[[], Awaitable[object]]) -> str:
     return f"no answer within {CHECK_SECONDS_MAX:g} s"
 
 
-def _end_later(asking: asyncio.Future[Any]) -> None:
+def _end_later(asking: asyncio.Task[Any]) -> None:
     ending = asyncio.create_task(end(asking))
     _ending.add(ending)
     ending.add_done_callback(_ending.discard)
