@@ -12,14 +12,16 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
+from doorbuster.gathered import Gathered
 from reservation.observer import Command, Failure
 from reservation.tasks import end
 from settlement.book import Book, Connections
-from settlement.metrics import observe
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
 LOOK_SECONDS = 0.25
 """From one look to the next. Four a second cost nothing, and no stall of note falls between two."""
+UNTOLD_BATCHES_MAX = 64
+"""Of the store's, between two looks."""
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LOOP_LAG = Histogram(
@@ -65,34 +67,44 @@ BOOK_CONNECTIONS = Gauge(
 
 
 class StoreMetrics:
-    """Observes how one role asks the store."""
+    """Observes how one role asks the store. Tells of it after some batches, and whenever it is to."""
 
     def __init__(self, role: str) -> None:
         self._role = role
-        self._batch = STORE_BATCH.labels(role)
-        self._took: dict[str, Histogram] = {}
+        self._batch = Gathered(STORE_BATCH.labels(role))
+        self._group = Gathered(RESERVE_GROUP)
+        self._took: dict[str, Gathered] = {}
+        self._untold = 0
         for failure in Failure:
             STORE_FAILURES.labels(role, failure)  # 0, and not unknown, until the first
 
     def answered(self, batch: Sequence[Command], seconds: float) -> None:
-        observe(self._batch, len(batch), 1)
+        self._batch.note(len(batch))
         names = [command.name for command in batch]
         for name in set(names):
-            observe(self._of(name), seconds, names.count(name))
+            self._of(name).note(seconds, names.count(name))
         for name, command in zip(names, batch, strict=True):
             if name == "reserve":
-                observe(RESERVE_GROUP, command.asked, 1)
+                self._group.note(command.asked)
+        self._untold += 1
+        if self._untold >= UNTOLD_BATCHES_MAX:
+            self.tell()
 
     def took(self, name: str, seconds: float) -> None:
-        observe(self._of(name), seconds, 1)
+        self._of(name).note(seconds)
 
     def failed(self, failure: Failure, commands: int) -> None:
         STORE_FAILURES.labels(self._role, failure).inc(commands)
 
-    def _of(self, name: str) -> Histogram:
+    def tell(self) -> None:
+        self._untold = 0
+        for gathered in (self._batch, self._group, *self._took.values()):
+            gathered.tell()
+
+    def _of(self, name: str) -> Gathered:
         found = self._took.get(name)
         if found is None:
-            found = self._took[name] = STORE_COMMAND.labels(self._role, name)
+            found = self._took[name] = Gathered(STORE_COMMAND.labels(self._role, name))
         return found
 
 
@@ -103,8 +115,7 @@ class Vitals:
         self.role = role
         self.store = StoreMetrics(role)
         self._lag = LOOP_LAG.labels(role)
-        self._pause = GC_PAUSE.labels(role)
-        self._pauses: list[float] = []
+        self._pause = Gathered(GC_PAUSE.labels(role))
         self._collecting_since = 0.0
         self._looks: list[Callable[[], None]] = []
         self._books: list[Book] = []
@@ -127,6 +138,7 @@ class Vitals:
         finally:
             await end(looking)
             gc.callbacks.remove(self._collected)
+            self._tell()
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -137,9 +149,8 @@ class Vitals:
             self._tell()
 
     def _tell(self) -> None:
-        pauses, self._pauses = self._pauses, []
-        for pause in pauses:
-            self._pause.observe(pause)
+        self._pause.tell()
+        self.store.tell()
         if self._books:
             each = [book.connections() for book in self._books]
             for state, counts in zip(Connections._fields, zip(*each, strict=True), strict=True):
@@ -148,9 +159,8 @@ class Vitals:
             look()
 
     def _collected(self, phase: str, info: dict[str, Any]) -> None:
-        # Noted here and counted later: the collector may run wherever something is made, even while a
-        # metric is written.
+        # Not told at once: the collector may run wherever something is made, even while a metric is written.
         if phase == "start":
             self._collecting_since = time.perf_counter()
         else:
-            self._pauses.append(time.perf_counter() - self._collecting_since)
+            self._pause.note(time.perf_counter() - self._collecting_since)

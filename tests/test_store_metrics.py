@@ -45,6 +45,7 @@ async def test_scripts_and_commands_are_told_by_their_names(client: Redis) -> No
     store, outbox = RedisStore(client, observer=metrics), Outbox(client, "reader", observer=metrics)
     terms = await on_sale(store)
     await store.reserve(terms, digest_of(SALE, "zoe", "1"), "zoe")  # from here on it knows the script
+    metrics.tell()
     before = {name: runs(name) for name in ("reserve", "configure", "time", "standing", "snapshot", "forget")}
     with (
         rising("doorbuster_reserve_group_reservations_sum") as reservations,
@@ -52,12 +53,14 @@ async def test_scripts_and_commands_are_told_by_their_names(client: Redis) -> No
     ):
         asked = (store.reserve(terms, digest_of(SALE, f"u{n}", "1"), f"u{n}") for n in range(50))
         await asyncio.gather(*asked)
+        metrics.tell()
     await store.now_ms()
     await store.standing(SALE, ["stock/phone"])
     await store.snapshot(SALE)
     await outbox.open()
     await outbox.done(await outbox.next())
     await StoreDeadLetters(client, observer=metrics).count()
+    metrics.tell()
     rose = {name: runs(name) - count for name, count in before.items()}
     assert reservations.by == 50
     assert 1 <= groups.by == rose.pop("reserve") <= 2

@@ -8,9 +8,10 @@ import time
 from typing import Any, cast
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from doorbuster import vitals
+from doorbuster.gathered import Gathered
 from doorbuster.vitals import StoreMetrics, Vitals
 from reservation.observer import Failure
 from reservation.pipe import Waiting
@@ -101,6 +102,7 @@ def test_each_command_of_a_batch_is_observed_and_each_group_by_its_size() -> Non
     with rising("doorbuster_reserve_group_reservations_sum") as reservations:
         metrics.answered(batch, 0.02)
         metrics.answered([Asked("move")], 0.5)
+        metrics.tell()
     took = {
         name: (
             counted("doorbuster_store_command_duration_seconds_count", role="of-a-batch", command=name),
@@ -116,6 +118,35 @@ def test_each_command_of_a_batch_is_observed_and_each_group_by_its_size() -> Non
     assert reservations.by == 203
     assert counted("doorbuster_store_batch_commands_count", role="of-a-batch") == 2
     assert counted("doorbuster_store_batch_commands_sum", role="of-a-batch") == 6
+
+
+def test_a_store_that_is_asked_without_end_is_told_of_without_being_asked_to() -> None:
+    metrics = StoreMetrics("of-many-batches")
+    for _ in range(3 * vitals.UNTOLD_BATCHES_MAX + 1):
+        metrics.answered([Asked("get")], 0.001)
+    told = counted("doorbuster_store_batch_commands_count", role="of-many-batches")
+    assert told == 3 * vitals.UNTOLD_BATCHES_MAX
+
+
+def test_what_is_gathered_is_as_if_observed_one_by_one() -> None:
+    found = []
+    for name in ("gathered", "singly"):
+        registry = CollectorRegistry()
+        histogram = Histogram("seconds", "Of a test.", ["of"], buckets=(0.001, 0.5, 10), registry=registry)
+        child = histogram.labels("x")
+        gathered = Gathered(child)
+        for value, times in ((0.0005, 1), (0.001, 3), (0.3, 2), (12.0, 1), (10.0, 2)):
+            if name == "gathered":
+                gathered.note(value, times)
+            else:
+                for _ in range(times):
+                    child.observe(value)
+            if value == 0.3:
+                gathered.tell()
+        gathered.tell()
+        gathered.tell()
+        found.append([(one.name, one.labels, one.value) for one in next(iter(registry.collect())).samples])
+    assert found[0] == found[1]
 
 
 def test_every_reason_to_fail_is_counted_from_nothing() -> None:
