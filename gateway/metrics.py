@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
-from gateway.metric_files import bury, locked, readable
+from gateway.metric_files import added_up, bury, locked
 from reservation.outcomes import Outcome
 
 RESERVATIONS = Counter(
@@ -131,8 +131,8 @@ def observe_all(histogram: Histogram, values: list[float]) -> None:
         below = upto
 
 
-class Gauges(Collector):
-    """Gauges read from the stores for each scrape, so that every process gives the same answer."""
+class Found(Collector):
+    """What was found for one scrape: so every process gives the same answer."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
@@ -155,19 +155,15 @@ def gauge(name: str, text: str, values: Iterable[Value]) -> GaugeMetricFamily:
     return family
 
 
-class _Counted(Collector):
-    """What processes have counted, without the series of campaigns that are not shown."""
+class _Own(Collector):
+    """What this process has counted, without the series of `hidden` campaigns."""
 
-    def __init__(self, families: Iterable[Metric], hidden: frozenset[str]) -> None:
-        self._families = families
+    def __init__(self, hidden: frozenset[str]) -> None:
         self._hidden = hidden
 
     def collect(self) -> Iterable[Metric]:
-        for family in self._families:
-            if self._hidden:
-                family.samples = [
-                    one for one in family.samples if one.labels.get("campaign") not in self._hidden
-                ]
+        for family in REGISTRY.collect():
+            family.samples = [one for one in family.samples if one.labels.get("campaign") not in self._hidden]
             yield family
 
 
@@ -177,13 +173,13 @@ def exposition(families: Iterable[Metric], hidden: frozenset[str] = frozenset())
     What was counted of `hidden` campaigns is left out.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Gauges(families))
+    registry.register(Found(families))
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        registry.register(_Counted(REGISTRY.collect(), hidden))
+        registry.register(_Own(hidden))
         return generate_latest(registry)
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     with locked(directory):
         bury(directory)
-        counted = list(MultiProcessCollector.merge(readable(directory)))  # type: ignore[no-untyped-call]
-    registry.register(_Counted(counted, hidden))
+        files = added_up(directory, hidden)
+        registry.register(Found(MultiProcessCollector.merge(files)))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
