@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from doorbuster.settings import PREFIX, Settings, SettingsError
+from doorbuster.vitals import Vitals
 from reservation.administration import Administration
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.cluster import Cluster
 from reservation.desk import Desk
 from reservation.durability import durability
+from reservation.observer import NOBODY, Observer
 from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.outcomes import StoreUnavailable
@@ -31,6 +33,7 @@ from settlement.audit import Auditor
 from settlement.book import Book
 from settlement.book_witness import BookWitness
 from settlement.dead_letters import DeadLetters, StoreDeadLetters
+from settlement.lookout import Lookout
 from settlement.notifier import Notifier, Recipient
 from settlement.patrol import DIFFERENCES_MAX, SETTLE_SECONDS_MAX, Patrol
 from settlement.provider import HttpRefunds
@@ -61,12 +64,12 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _store(servers: Servers, settings: Settings) -> RedisStore:
-    return RedisStore(servers, replicas=settings.redis_replicas)
+def _store(servers: Servers, settings: Settings, observer: Observer = NOBODY) -> RedisStore:
+    return RedisStore(servers, replicas=settings.redis_replicas, observer=observer)
 
 
-def _outbox(servers: Servers, settings: Settings) -> Outbox:
-    return Outbox(servers, consumer_name(), replicas=settings.redis_replicas)
+def _outbox(servers: Servers, settings: Settings, observer: Observer) -> Outbox:
+    return Outbox(servers, consumer_name(), replicas=settings.redis_replicas, observer=observer)
 
 
 @asynccontextmanager
@@ -113,9 +116,13 @@ async def _check_store(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def book(settings: Settings, *, connections_max: int = 4) -> AsyncIterator[Book]:
+async def book(
+    settings: Settings, *, connections_max: int = 4, vitals: Vitals | None = None
+) -> AsyncIterator[Book]:
     found = Book(_needed(settings, "postgres_dsn"), connections_max=connections_max)
     await found.open()
+    if vitals is not None:
+        vitals.mind(found)
     try:
         yield found
     finally:
@@ -134,7 +141,7 @@ def unfenced(store: RedisStore) -> Callable[[], Awaitable[None]]:
 
 
 @asynccontextmanager
-async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts]:
+async def gateway_parts(settings: Settings, own_url: str, vitals: Vitals) -> AsyncIterator[Parts]:
     """What a gateway process needs. `own_url` is where it reaches itself."""
     # Here, so that nobody else waits for them: with HTTP it takes twice as long until a command begins.
     from gateway.app import Parts
@@ -156,8 +163,8 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
     pay_url = settings.pay_url
     if pay_url is None and settings.sandbox:
         pay_url = f"{settings.public_url or own_url}/sandbox/payments/{{payment_id}}"
-    async with redis_servers(settings) as servers, book(settings) as the_book:
-        store = _store(servers, settings)
+    async with redis_servers(settings) as servers, book(settings, vitals=vitals) as the_book:
+        store = _store(servers, settings, vitals.store)
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         yield Parts(
@@ -173,7 +180,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             provider=HostedCheckout(pay_url),
             verifier=verifier,
             audit=Auditor(store, the_book).audit,
-            backlog=Outbox(servers, consumer_name()).backlog,
+            backlog=Outbox(servers, consumer_name(), observer=vitals.store).backlog,
             outbox_events_max=settings.outbox_events_max,
             checks={"store": unfenced(store), "book": the_book.ping},
             sandbox_base_url=own_url if settings.sandbox else None,
@@ -209,21 +216,22 @@ async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore,
 
 
 @asynccontextmanager
-async def worker(settings: Settings) -> AsyncIterator[Worker]:
-    """A worker on the broker, or on the outbox itself where there is no broker."""
+async def worker(settings: Settings, vitals: Vitals) -> AsyncIterator[tuple[Worker, Lookout]]:
+    """A worker on the broker, or on the outbox itself where there is no broker; and who tells what waits."""
     async with AsyncExitStack() as stack:
-        the_book = await stack.enter_async_context(book(settings))
+        the_book = await stack.enter_async_context(book(settings, vitals=vitals))
         source: Source
         if settings.amqp_url is not None:
             source = RabbitSource(Broker(settings.amqp_url))
         else:
             servers = await stack.enter_async_context(redis_servers(settings))
-            source = OutboxSource(_outbox(servers, settings), StoreDeadLetters(servers))
-        yield Worker(source, the_book)
+            letters = StoreDeadLetters(servers, observer=vitals.store)
+            source = OutboxSource(_outbox(servers, settings, vitals.store), letters)
+        yield Worker(source, the_book), Lookout(the_book.waiting, source.dead_letters)
 
 
 @asynccontextmanager
-async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
+async def refunder(settings: Settings, vitals: Vitals) -> AsyncIterator[Refunder | None]:
     """Asks for refunds; None where no provider takes any."""
     url = settings.refund_url
     if url is None and settings.sandbox:
@@ -233,7 +241,7 @@ async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
         yield None
         return
     provider = HttpRefunds(url, _needed(settings, "psp_secret"))
-    async with book(settings, connections_max=1) as the_book:
+    async with book(settings, connections_max=1, vitals=vitals) as the_book:
         try:
             yield Refunder(the_book, provider)
         finally:
@@ -241,12 +249,12 @@ async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
 
 
 @asynccontextmanager
-async def notifier(settings: Settings) -> AsyncIterator[Notifier]:
+async def notifier(settings: Settings, vitals: Vitals) -> AsyncIterator[Notifier]:
     """Tells the merchant's systems, or the log where no URL is set."""
     recipient: Recipient = LogRecipient()
     if settings.notify_url is not None:
         recipient = WebhookRecipient(settings.notify_url, _needed(settings, "notify_secret"))
-    async with book(settings, connections_max=1) as the_book:
+    async with book(settings, connections_max=1, vitals=vitals) as the_book:
         try:
             yield Notifier(the_book, recipient)
         finally:
@@ -254,15 +262,18 @@ async def notifier(settings: Settings) -> AsyncIterator[Notifier]:
 
 
 @asynccontextmanager
-async def relay(settings: Settings) -> AsyncIterator[Relay]:
+async def relay(settings: Settings, vitals: Vitals) -> AsyncIterator[Relay]:
     async with redis_servers(settings) as servers:
-        yield Relay(_outbox(servers, settings), Broker(_needed(settings, "amqp_url")))
+        yield Relay(_outbox(servers, settings, vitals.store), Broker(_needed(settings, "amqp_url")))
 
 
 @asynccontextmanager
-async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
-    async with redis_servers(settings) as servers, book(settings, connections_max=2) as the_book:
-        store, clock = _store(servers, settings), StoreClock()
+async def sweeper(settings: Settings, vitals: Vitals) -> AsyncIterator[Sweeper]:
+    async with (
+        redis_servers(settings) as servers,
+        book(settings, connections_max=2, vitals=vitals) as the_book,
+    ):
+        store, clock = _store(servers, settings, vitals.store), StoreClock()
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)

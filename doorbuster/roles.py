@@ -12,6 +12,7 @@ import structlog
 
 from doorbuster import bootstrap
 from doorbuster.settings import Settings
+from doorbuster.vitals import Vitals
 from reservation.outcomes import Fault
 from reservation.tasks import end
 
@@ -70,26 +71,34 @@ async def checked_store(settings: Settings, stop: asyncio.Event) -> AsyncIterato
 
 
 async def run_gateway(settings: Settings, host: str, port: int) -> None:
-    from gateway.app import build  # as in bootstrap: the other roles do without
+    from gateway.app import ADMISSION, build  # as in bootstrap: the other roles do without
+    from gateway.metrics import IN_PROGRESS
     from gateway.server import serve
 
-    stop = stop_on_signals()
+    stop, vitals = stop_on_signals(), Vitals("gateway")
     if settings.jwt_secret is not None and len(settings.jwt_secret) < JWT_SECRET_CHARS_SAFE:
         _log.warning("short_jwt_secret", chars=len(settings.jwt_secret), safe_from=JWT_SECRET_CHARS_SAFE)
     # On all addresses, it reaches itself on loopback.
     own_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     own_url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{port}"
-    async with checked_store(settings, stop), bootstrap.gateway_parts(settings, own_url) as parts:
-        await serve(build(parts), host, port, stop)
+    async with (
+        checked_store(settings, stop),
+        bootstrap.gateway_parts(settings, own_url, vitals) as parts,
+        vitals.told(),
+    ):
+        app = build(parts)
+        vitals.look(lambda: IN_PROGRESS.set(app[ADMISSION].requests))
+        await serve(app, host, port, stop)
 
 
 async def run_worker(settings: Settings) -> None:
-    stop = stop_on_signals()
+    stop, vitals = stop_on_signals(), Vitals("worker")
     async with (
         checked_store(settings, stop) if settings.amqp_url is None else nullcontext(),
-        bootstrap.worker(settings) as worker,
-        bootstrap.refunder(settings) as refunder,
-        bootstrap.notifier(settings) as notifier,
+        bootstrap.worker(settings, vitals) as (worker, lookout),
+        bootstrap.refunder(settings, vitals) as refunder,
+        bootstrap.notifier(settings, vitals) as notifier,
+        vitals.told(),
     ):
         if refunder is None:
             _log.warning("no_refunds", reason="neither DOORBUSTER_REFUND_URL nor the sandbox is set")
@@ -100,13 +109,14 @@ async def run_worker(settings: Settings) -> None:
             await worker.open()
             await worker.run()
 
-        await until(stop, settle(), notifier.run(), *([refunder.run()] if refunder else []))
+        refunding = [refunder.run()] if refunder else []
+        await until(stop, settle(), lookout.run(), notifier.run(), *refunding)
         await _leave(worker.close())
 
 
 async def run_relay(settings: Settings) -> None:
-    stop = stop_on_signals()
-    async with checked_store(settings, stop), bootstrap.relay(settings) as relay:
+    stop, vitals = stop_on_signals(), Vitals("relay")
+    async with checked_store(settings, stop), bootstrap.relay(settings, vitals) as relay, vitals.told():
 
         async def pass_on() -> None:
             await relay.open()
@@ -117,8 +127,8 @@ async def run_relay(settings: Settings) -> None:
 
 
 async def run_sweeper(settings: Settings) -> None:
-    stop = stop_on_signals()
-    async with checked_store(settings, stop), bootstrap.sweeper(settings) as sweeper:
+    stop, vitals = stop_on_signals(), Vitals("sweeper")
+    async with checked_store(settings, stop), bootstrap.sweeper(settings, vitals) as sweeper, vitals.told():
         await until(stop, *sweeper.loops())
 
 

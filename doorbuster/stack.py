@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -26,6 +27,7 @@ from doorbuster.embedded import (
 from doorbuster.roles import checked_store, stop_on_signals
 from doorbuster.settings import PREFIX, Settings, SettingsError
 from doorbuster.supervisor import Program, Supervisor
+from gateway.metric_files import tidy
 
 READY_SECONDS_MAX = 60.0
 
@@ -54,12 +56,14 @@ def role_program(
     role: str, settings: Settings, *arguments: str, name: str | None = None, metrics_dir: Path | None = None
 ) -> Program:
     """A role of ours as a process."""
-    environment = settings.environment()
+    environment, ended = settings.environment(), None
     if metrics_dir is not None:
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
+        ended = partial(tidy, metrics_dir)
     command = [sys.executable, "-m", "doorbuster", role, *arguments]
     # The gateway is the top: once it has stopped, nothing new comes in.
-    return Program(name or role, command, environment, tier=2 if role == "gateway" else 1)
+    tier = 2 if role == "gateway" else 1
+    return Program(name or role, command, environment, tier=tier, ended=ended)
 
 
 def gateway_programs(

@@ -38,6 +38,8 @@ class Program:
     user: str | None = None
     output: Path | None = None
     """A file for what it prints; None is our own standard error."""
+    ended: Callable[[], None] | None = None
+    """What is to be done when its process has ended by itself, in a thread, before it is started again."""
 
 
 class Supervisor:
@@ -78,6 +80,11 @@ class Supervisor:
             _log.error(
                 "ended", program=program.name, status=status, lived_s=round(lived, 1), again_in_s=pause
             )
+            if program.ended is not None:
+                try:
+                    await asyncio.to_thread(program.ended)
+                except Exception:  # whatever it is, the program is to run
+                    _log.exception("not_tidied", program=program.name)
             await asyncio.sleep(pause)
 
     async def _end(self, program: Program) -> None:

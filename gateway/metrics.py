@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from bisect import bisect_right
-from collections import Counter as Counts
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
+
+from gateway.metric_files import added_up, bury, locked
+from reservation.outcomes import Outcome
 
 RESERVATIONS = Counter(
     "doorbuster_reservations_total",
@@ -33,6 +35,11 @@ PAYMENT_NOTICES = Counter(
     "Callbacks of the payment provider, by type and what became of them.",
     ["type", "outcome"],
 )
+IN_PROGRESS = Gauge(
+    "doorbuster_requests_in_progress",
+    "Requests that are being answered, looked at a few times a second.",
+    multiprocess_mode="livesum",
+)
 WATCHERS = Gauge(
     "doorbuster_watchers", "Event streams that are open.", ["stream"], multiprocess_mode="livesum"
 )
@@ -41,48 +48,91 @@ WATCHERS_DROPPED = Counter(
 )
 
 
+RESERVE_OUTCOMES = (
+    "held",
+    "overloaded",
+    Outcome.ENDED,
+    Outcome.IDEMPOTENCY_MISMATCH,
+    Outcome.NOT_ELIGIBLE,
+    Outcome.NOT_STARTED,
+    Outcome.OFFER_NOT_FOUND,
+    Outcome.PAUSED,
+    Outcome.QUOTA_EXCEEDED,
+    Outcome.SOLD_OUT,
+    Outcome.STORE_UNAVAILABLE,
+)
+"""What a reservation request to a campaign that there is may be answered."""
+_begun: set[str] = set()
+
+
+def begin(campaign: str, kind: str) -> None:
+    """Count a campaign from nothing. A series that begins with a thousand, as it may when a sale opens, has
+    not risen by them for who asks how much it rose."""
+    if campaign not in _begun:
+        _begun.add(campaign)
+        REPLAYS.labels(campaign)
+        for outcome in RESERVE_OUTCOMES:
+            RESERVATIONS.labels(campaign, kind, outcome)
+
+
 class Tally:
     """What the fast lane answered, put into the metrics once for all that were answered together: with its
     lock and its file, a counter costs as much as a look into the store."""
 
     def __init__(self, route: str, method: str) -> None:
         self._route, self._method = route, method
-        self._outcomes: Counts[tuple[str, str, str]] = Counts()
-        self._durations: dict[int, list[float]] = {}
-        self._flush_is_due = False
+        self._noted: dict[tuple[str, str, str, int], list[float]] = {}
+        self._counters: dict[tuple[str, str, str], Counter] = {}
+        self._histograms: dict[int, Histogram] = {}
 
     def note(self, campaign: str, kind: str, outcome: str, status: int, seconds: float) -> None:
-        self._outcomes[campaign, kind, outcome] += 1
-        self._durations.setdefault(status, []).append(seconds)
-        if not self._flush_is_due:
-            self._flush_is_due = True
+        noted = self._noted.get((campaign, kind, outcome, status))
+        if noted is not None:
+            noted.append(seconds)
+            return
+        if not self._noted:
             asyncio.get_running_loop().call_soon(self.flush)
+        self._noted[campaign, kind, outcome, status] = [seconds]
 
     def flush(self) -> None:
-        self._flush_is_due = False
-        for labels, count in self._outcomes.items():
-            RESERVATIONS.labels(*labels).inc(count)
-        for status, observed in self._durations.items():
-            observe_all(REQUESTS.labels(self._route, self._method, str(status)), observed)
-        self._outcomes.clear()
-        self._durations.clear()
+        noted, self._noted = self._noted, {}
+        for (campaign, kind, outcome, status), durations in noted.items():
+            self._counter(campaign, kind, outcome).inc(len(durations))
+            observe_all(self._histogram(status), durations)
+
+    def _counter(self, campaign: str, kind: str, outcome: str) -> Counter:
+        labels = campaign, kind, outcome
+        found = self._counters.get(labels)
+        if found is None:
+            found = self._counters[labels] = RESERVATIONS.labels(*labels)
+        return found
+
+    def _histogram(self, status: int) -> Histogram:
+        found = self._histograms.get(status)
+        if found is None:
+            found = self._histograms[status] = REQUESTS.labels(self._route, self._method, str(status))
+        return found
 
 
 def observe_all(histogram: Histogram, values: list[float]) -> None:
     """`observe` for many, at the price of one."""
-    values.sort()
     # The library has no such call; its own `observe` adds one to the same two.
     histogram._sum.inc(sum(values))
-    below = 0
-    for bound, bucket in zip(histogram._upper_bounds, histogram._buckets, strict=True):
-        upto = bisect_right(values, bound)
+    bounds = histogram._upper_bounds
+    if len(values) == 1:
+        histogram._buckets[bisect_left(bounds, values[0])].inc(1)
+        return
+    values.sort()
+    below, least, most = 0, values[0], values[-1]
+    for place in range(bisect_left(bounds, least), bisect_left(bounds, most) + 1):
+        upto = bisect_right(values, bounds[place])
         if upto > below:
-            bucket.inc(upto - below)
+            histogram._buckets[place].inc(upto - below)
         below = upto
 
 
-class Gauges(Collector):
-    """Gauges read from the stores for each scrape, so that every process gives the same answer."""
+class Found(Collector):
+    """What was found for one scrape: so every process gives the same answer."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
@@ -91,7 +141,11 @@ class Gauges(Collector):
         return self._families
 
 
-def gauge(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> GaugeMetricFamily:
+Value = tuple[dict[str, str], float]
+"""Labels, and what it is."""
+
+
+def gauge(name: str, text: str, values: Iterable[Value]) -> GaugeMetricFamily:
     """A gauge with a value for each set of labels."""
     found = list(values)
     labels = list(found[0][0]) if found else []
@@ -101,26 +155,31 @@ def gauge(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) 
     return family
 
 
-def exposition(families: Iterable[Metric]) -> bytes:
-    """All processes' counters and histograms, and `families`, as Prometheus reads them."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        own = CollectorRegistry(auto_describe=False)
-        own.register(Gauges(families))
-        return generate_latest(REGISTRY) + generate_latest(own)
-    _forget_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+class _Own(Collector):
+    """What this process has counted, without the series of `hidden` campaigns."""
+
+    def __init__(self, hidden: frozenset[str]) -> None:
+        self._hidden = hidden
+
+    def collect(self) -> Iterable[Metric]:
+        for family in REGISTRY.collect():
+            family.samples = [one for one in family.samples if one.labels.get("campaign") not in self._hidden]
+            yield family
+
+
+def exposition(families: Iterable[Metric], hidden: frozenset[str] = frozenset()) -> bytes:
+    """All processes' counters and histograms, and `families`, as Prometheus reads them.
+
+    What was counted of `hidden` campaigns is left out.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(Gauges(families))
+    registry.register(Found(families))
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        registry.register(_Own(hidden))
+        return generate_latest(registry)
+    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    with locked(directory):
+        bury(directory)
+        files = added_up(directory, hidden)
+        registry.register(Found(MultiProcessCollector.merge(files)))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
-
-
-def _forget_the_dead(directory: Path) -> None:
-    """A process that was killed could not take back what its gauges said."""
-    for file in directory.glob("gauge_live*_*.db"):
-        pid = file.stem.rpartition("_")[2]
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            file.unlink(missing_ok=True)
-        except (PermissionError, ValueError):
-            continue

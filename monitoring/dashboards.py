@@ -61,10 +61,9 @@ def sale_live() -> Json:
                     ),
                     verdict(
                         "Dead letters",
-                        "How many events did the book refuse in the time shown? It lacks what they say. "
-                        "What the broker itself set aside is not counted here; "
-                        "`doorbuster dead-letters` shows both.",
-                        Query("sum(increase(doorbuster_dead_letters_total[$__range]))"),
+                        "How many events lie aside now, refused by the book or survived by no worker? "
+                        "It lacks what they say; `doorbuster dead-letters` shows them.",
+                        Query("max(doorbuster_dead_letters)"),
                         zero="green",
                         more="red",
                     ),

@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 from reservation.envelope import Envelope, events_in
 from reservation.fence import Fence
 from reservation.keys import ALL_SHARDS, ShardKeys
+from reservation.observer import NOBODY, Observer
 from reservation.pipes import Pipes, together
 from reservation.record import MadeOn, Record
 from reservation.scripts import script
@@ -109,11 +110,13 @@ def _replayed(packed: bytes) -> Envelope:
 class Outbox:
     """Reads the outbox as one consumer. Every method may raise StoreUnavailable."""
 
-    def __init__(self, servers: Servers, consumer: str, *, replicas: int = 0) -> None:
+    def __init__(
+        self, servers: Servers, consumer: str, *, replicas: int = 0, observer: Observer = NOBODY
+    ) -> None:
         """As many `replicas` must have what `next` gives: what they lack was never acknowledged."""
         self._replicas = replicas
         self._fence = Fence()
-        self._pipes = Pipes(servers, self._fence.enter)
+        self._pipes = Pipes(servers, self._fence.enter, observer=observer)
         self._consumer = consumer
         self._by_stream = {shard.outbox: shard for shard in ALL_SHARDS}
         self._take_over_at = 0.0

@@ -35,6 +35,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from reservation.observer import NOBODY, Failure, Observer
 from reservation.outcomes import StoreUnavailable
 from reservation.scripts import Script
 
@@ -84,6 +85,8 @@ def unable(error: Exception) -> bool:
 class Waiting:
     """Who waits for a command's reply."""
 
+    name = ""
+    """Of the script, or the command itself in lower case: one of few, whatever is asked for."""
     hops = 0
     """How often it was sent somewhere else, or once more, without having been carried out."""
     writes = False
@@ -120,8 +123,9 @@ class Elsewhere(Protocol):
 class _Call(Waiting):
     """One command, and the future of its reply."""
 
-    def __init__(self, command: Sequence[Any]) -> None:
+    def __init__(self, command: Sequence[Any], name: str) -> None:
         self._command = command
+        self.name = name
         self.writes = command[0] in ("EVALSHA", "EVAL")
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -147,8 +151,10 @@ class Pipe:
         elsewhere: Elsewhere | None = None,
         *,
         replicas: int = 0,
+        observer: Observer = NOBODY,
     ) -> None:
         self.client = client
+        self.observer = observer
         self.replicas = replicas
         """As many must have a write before it is answered."""
         self._enter = enter
@@ -208,16 +214,19 @@ class Pipe:
 
     async def call(self, *command: Any) -> Any:
         """One command's reply, as the store writes it. Raises StoreUnavailable."""
-        call = _Call(command)
-        self.put(call)
-        return await call.reply
+        return await self._named(command[0].lower(), command)
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """One script's reply. The store may have forgotten the script; then it is sent again."""
         try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self._named(script.name, ("EVALSHA", script.sha, len(keys), *keys, *args))
         except NoScriptError:
-            return await self.call("EVAL", script.source, len(keys), *keys, *args)
+            return await self._named(script.name, ("EVAL", script.source, len(keys), *keys, *args))
+
+    def _named(self, name: str, command: Sequence[Any]) -> asyncio.Future[Any]:
+        call = _Call(command, name)
+        self.put(call)
+        return call.reply
 
     async def confirm(self, replicas: int) -> None:
         """Return once so many replicas have all that there is now. Raises StoreUnavailable."""
@@ -262,15 +271,19 @@ class Pipe:
             else:
                 self._probe_soon()
 
-    def answered(self, batch: list[Waiting], replies: list[Any], seconds: float) -> None:
+    def answered(self, batch: list[Waiting], replies: list[Any], seconds: float, sent_at: float) -> None:
         """A batch has come back. Called by the wire."""
+        self.observer.answered(batch, time.monotonic() - sent_at)
         self._answered = self._answered * _FADING + sum(waiting.asked for waiting in batch)
         self._seconds = self._seconds * _FADING + seconds
         for waiting, reply in zip(batch, replies, strict=True):
             if isinstance(reply, Exception):
                 if self._elsewhere is not None and self._elsewhere.redirect(self, waiting, reply):
                     continue
-                reply = self._fault(reply)
+                fault = self._fault(reply)
+                if isinstance(fault, StoreUnavailable):
+                    self.observer.failed(Failure.REPLICAS if fault is reply else Failure.UNABLE, 1)
+                reply = fault
             waiting.take(reply)
         if (self._waiting or self._stale) and not self._flush_is_due:
             self._flush()
@@ -279,6 +292,8 @@ class Pipe:
         """A connection went, and the replies with it. Called by the wire."""
         if wire is self._wire:
             self._part()
+        if batch:
+            self.observer.failed(Failure.LATE if wire.late else Failure.LOST, len(batch))
         for waiting in batch:
             waiting.take(StoreUnavailable(f"{type(error).__name__}: {error}", sent=True))
         if self._waiting and not self._flush_is_due:
@@ -381,6 +396,9 @@ class Pipe:
     def _refuse(self, why: str, *, only_writes: bool = False) -> None:
         waiting = self._waiting
         self._waiting = [one for one in waiting if only_writes and not one.writes]
+        refused = len(waiting) - len(self._waiting)
+        if refused:
+            self.observer.failed(Failure.REPLICAS if only_writes else Failure.AWAY, refused)
         for one in waiting:
             if one.writes or not only_writes:
                 one.take(StoreUnavailable(why))
@@ -398,6 +416,8 @@ class _Wire(asyncio.Protocol):
         self._next_look: asyncio.TimerHandle | None = None
         self._sent_at = self._looked_at = 0.0
         self._expected = 0
+        self.late = False
+        """Whether we ended it, since there was no reply."""
         self.batch: list[Waiting] = []
         # There is no public way to what redis-py reads and writes with.
         self._transport: asyncio.Transport = connection._writer.transport
@@ -426,7 +446,7 @@ class _Wire(asyncio.Protocol):
             self._rest()
             if self._expected > len(batch):
                 replies = self._replicated(batch, replies)
-            self._pipe.answered(batch, replies, self.waited())
+            self._pipe.answered(batch, replies, self.waited(), self._sent_at)
 
     def connection_lost(self, error: BaseException | None) -> None:
         batch, self.batch = self.batch, []
@@ -459,6 +479,7 @@ class _Wire(asyncio.Protocol):
         if self.waited() < REPLY_SECONDS_MAX:
             self._next_look = self._loop.call_later(LOOK_SECONDS, self._look)
         else:
+            self.late = True
             self._transport.abort()  # what comes later belongs to nobody
 
     def _rest(self) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError, MovedError
+from redis.exceptions import BusyLoadingError, ConnectionError, MovedError, ResponseError
+from redis.exceptions import TimeoutError as NoReply
 
 from reservation.cluster import Cluster
 from reservation.keys import ALL_SHARDS, SHARDS, ShardKeys
+from reservation.observer import NOBODY, Failure, Observer
 from reservation.outcomes import StoreUnavailable
 from reservation.pipe import Enter, Pipe, Waiting, unable
 from reservation.redis_url import Node
@@ -31,8 +34,16 @@ T = TypeVar("T")
 class Pipes:
     """A pipe for each server."""
 
-    def __init__(self, servers: Redis | Cluster, enter: Enter | None = None, *, replicas: int = 0) -> None:
+    def __init__(
+        self,
+        servers: Redis | Cluster,
+        enter: Enter | None = None,
+        *,
+        replicas: int = 0,
+        observer: Observer = NOBODY,
+    ) -> None:
         self._enter = enter
+        self._observer = observer
         self._replicas = replicas
         self._cluster = servers if isinstance(servers, Cluster) else None
         self._by_node: dict[Node, Pipe] = {}
@@ -41,7 +52,7 @@ class Pipes:
             servers.tell(self._share_out)
             self._share_out()
         else:
-            self._of = [Pipe(servers, enter, replicas=replicas)] * SHARDS
+            self._of = [Pipe(servers, enter, replicas=replicas, observer=observer)] * SHARDS
             self.all: tuple[Pipe, ...] = (self._of[0],)
             """Those of servers that keep a shard."""
 
@@ -59,28 +70,44 @@ class Pipes:
         return await together(self.of(shard).call(*command(shard)) for shard in ALL_SHARDS)
 
     async def apart(
-        self, shard: ShardKeys, work: Callable[[Redis], Awaitable[T]], *, reads: bool = False
+        self,
+        shard: ShardKeys,
+        work: Callable[[Redis], Awaitable[T]],
+        *,
+        name: str | None = None,
+        reads: bool = False,
     ) -> T:
         """What `work` does on connections of its own to the server of this shard. Raises StoreUnavailable.
 
         It is begun again where the shard turns out to be kept by another. And if it only reads, where a
         connection was lost: one that lay idle may have gone without a word while the server was away.
+        How long it takes is observed under its name; what waits for something to happen has none.
         """
+        started = time.monotonic()
         try:
-            try:
-                return await work(self._known(shard))
-            except MovedError:
-                if self._cluster is None:
-                    raise
-                await self._cluster.learn()
-            except ConnectionError:
-                if not reads:
-                    raise
-            return await work(self._known(shard))
+            found = await self._apart(shard, work, reads=reads)
         except Exception as error:
             if unable(error):
+                self._observer.failed(_failure(error), 1)
                 raise StoreUnavailable(str(error)) from error
+            if isinstance(error, StoreUnavailable):
+                self._observer.failed(Failure.AWAY, 1)
             raise
+        if name is not None:
+            self._observer.took(name, time.monotonic() - started)
+        return found
+
+    async def _apart(self, shard: ShardKeys, work: Callable[[Redis], Awaitable[T]], *, reads: bool) -> T:
+        try:
+            return await work(self._known(shard))
+        except MovedError:
+            if self._cluster is None:
+                raise
+            await self._cluster.learn()
+        except ConnectionError:
+            if not reads:
+                raise
+        return await work(self._known(shard))
 
     def redirect(self, pipe: Pipe, waiting: Waiting, error: Exception) -> bool:
         cluster = self._cluster
@@ -129,13 +156,19 @@ class Pipes:
         found = self._by_node.get(node)
         if found is None:
             found = self._by_node[node] = Pipe(
-                self._cluster.client(node), self._enter, self, replicas=self._replicas
+                self._cluster.client(node),
+                self._enter,
+                self,
+                replicas=self._replicas,
+                observer=self._observer,
             )
         return found
 
 
 class _Asking(Waiting):
     """Has a node take a command of a shard that is on its way to it."""
+
+    name = "asking"
 
     @property
     def asked(self) -> int:
@@ -146,6 +179,12 @@ class _Asking(Waiting):
 
     def take(self, reply: Any) -> None:
         """The reply to what comes after it says it all."""
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, NoReply):
+        return Failure.LATE
+    return Failure.UNABLE if isinstance(error, ResponseError | BusyLoadingError) else Failure.LOST
 
 
 async def together(asked: Iterable[Awaitable[T]]) -> list[T]:

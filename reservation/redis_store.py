@@ -33,6 +33,7 @@ from reservation.kernel import (
     Terms,
 )
 from reservation.keys import ALL_SHARDS, ShardKeys, campaign_keys, offer_keys, order_keys
+from reservation.observer import NOBODY, Observer
 from reservation.outbox import ids_of_entry
 from reservation.outcomes import (
     ConfigureOutcome,
@@ -70,11 +71,11 @@ def _counts(found: Mapping[bytes, bytes]) -> dict[str, int]:
 class RedisStore:
     """Live state in Redis; see kernel.Store for what it promises."""
 
-    def __init__(self, servers: Servers, *, replicas: int = 0) -> None:
+    def __init__(self, servers: Servers, *, replicas: int = 0, observer: Observer = NOBODY) -> None:
         """As many `replicas` must have what is changed before that is answered."""
         self._replicas = replicas
         self._fence = Fence()
-        self._pipes = Pipes(servers, self._fence.enter, replicas=replicas)
+        self._pipes = Pipes(servers, self._fence.enter, replicas=replicas, observer=observer)
         self._reserver = Reserver(self._pipes, self._fence)
         self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
         self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
@@ -191,7 +192,7 @@ class RedisStore:
             return await client.eval(self._recount.source, len(names), *names, campaign, int(mend), RANKED)
 
         # As long as a snapshot.
-        flat = await self._pipes.apart(keys.shard, count, reads=not mend)
+        flat = await self._pipes.apart(keys.shard, count, name="recount", reads=not mend)
         differing = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         return [Miscount(name.decode(), claimed, counted) for name, claimed, counted in differing]
 
@@ -258,7 +259,8 @@ class RedisStore:
                     pipeline.hget(keys.shard.users, user)
                 return list(await pipeline.execute())
 
-        used, caps, tally, known, *packed = await self._pipes.apart(keys.shard, read, reads=True)
+        answer = await self._pipes.apart(keys.shard, read, name="standing", reads=True)
+        used, caps, tally, known, *packed = answer
         own: dict[str, int] = {}
         for user, found in zip(users, packed, strict=True):
             own |= _own_counters(campaign, user, found)
@@ -324,7 +326,7 @@ class RedisStore:
             return await client.eval(self._snapshot.source, len(names), *names)
 
         # With millions of reservations it takes longer than others may wait.
-        found = await self._pipes.apart(keys.shard, read, reads=True)
+        found = await self._pipes.apart(keys.shard, read, name="snapshot", reads=True)
         if not found:
             return None
         used, caps, tally, reservations, terms, users, events, ranking = found

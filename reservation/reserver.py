@@ -87,6 +87,7 @@ class Reserver:
 class _Group(Waiting):
     """Who asks on the same terms, and is served by one run."""
 
+    name = "reserve"
     writes = True
 
     def __init__(self, reserver: Reserver, terms: Terms, pipe: Pipe) -> None:

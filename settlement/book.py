@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from reservation.main_order import MainOrder, OrderLine, OrderState
 from reservation.outcomes import Fault
 from reservation.record import Record
 from settlement.dsn import complete
+from settlement.metrics import BOOK_SECONDS
 from settlement.projection import Rows
 from settlement.statements import statement
 
@@ -26,6 +28,7 @@ _CONNECTION_SECONDS_MAX = 5.0
 """That a statement waits for a connection. The pool tries for as long; after that, when one is wanted."""
 USER_RESERVATIONS_MAX = 1_000
 PAGE_ROWS = 1_000
+WAITING_ROWS_MAX = 100_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -56,6 +59,22 @@ class NotificationDue(NamedTuple):
     type: str
     body: dict[str, Any]
     attempts: int
+
+
+class Waiting(NamedTuple):
+    """How much waits, counted up to WAITING_ROWS_MAX, and for how long the oldest has."""
+
+    refunds: int
+    notifications: int
+    notification_oldest_seconds: float
+
+
+class Connections(NamedTuple):
+    """How many connections are in use or idle, and how many statements wait for one."""
+
+    used: int
+    idle: int
+    waiting: int
 
 
 class Booked(NamedTuple):
@@ -152,6 +171,17 @@ class Book:
         """Refunds whose time to ask has come; each is given to one caller at a time."""
         found = await self._all(statement("refunds_to_ask_for"), {"limit": limit})
         return [RefundDue(*row) for row in found]
+
+    async def waiting(self) -> Waiting:
+        """What waits for others than us."""
+        (row,) = await self._all(statement("waiting"), {"limit": WAITING_ROWS_MAX})
+        return Waiting(*row)
+
+    def connections(self) -> Connections:
+        """What the connections of this process are doing."""
+        stats = self._pool.get_stats()
+        idle = stats["pool_available"]
+        return Connections(stats["pool_size"] - idle, idle, stats["requests_waiting"])
 
     async def refunds_pending(self) -> int:
         ((count,),) = await self._all("SELECT count(*) FROM refunds WHERE status = 'pending'", {})
@@ -253,12 +283,16 @@ class Book:
                 raise
 
     async def _all(self, query: str, parameters: dict[str, Any]) -> list[Any]:
+        started = time.monotonic()
         try:
             async with self._connection() as connection:
                 cursor = await connection.execute(query, parameters)
-                return await cursor.fetchall()
+                found = await cursor.fetchall()
         except (psycopg.Error, PoolTimeout, OSError) as error:
+            BOOK_SECONDS.labels("unavailable").observe(time.monotonic() - started)
             raise BookUnavailable(str(error)) from error
+        BOOK_SECONDS.labels("ok").observe(time.monotonic() - started)
+        return found
 
 
 async def _check_writable(connection: psycopg.AsyncConnection[Any]) -> None:

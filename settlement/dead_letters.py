@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from reservation.envelope import Envelope, events_in
 from reservation.keys import ALL_SHARDS, ShardKeys, shard_keys, shard_of
+from reservation.observer import NOBODY, Observer
 from reservation.pipes import Pipes
 from reservation.servers import Servers
 
@@ -30,6 +31,10 @@ class DeadLetters(Protocol):
         """The oldest dead letters. They stay where they are."""
         ...
 
+    async def count(self) -> int:
+        """How many there are."""
+        ...
+
     async def replay(self, limit: int) -> int:
         """Put the oldest dead letters back on their way to the book; how many there were."""
         ...
@@ -38,8 +43,8 @@ class DeadLetters(Protocol):
 class StoreDeadLetters:
     """Dead letters in the store: where there is no broker."""
 
-    def __init__(self, servers: Servers) -> None:
-        self._pipes = Pipes(servers)
+    def __init__(self, servers: Servers, *, observer: Observer = NOBODY) -> None:
+        self._pipes = Pipes(servers, observer=observer)
 
     async def put(self, envelope: Envelope, reason: str) -> None:
         shard = shard_keys(shard_of(str(envelope.get("id", "")).partition(".")[0]))
@@ -54,11 +59,16 @@ class StoreDeadLetters:
             for _, fields in found[:limit]
         ]
 
+    async def count(self) -> int:
+        return sum(await self._pipes.each(lambda shard: ("XLEN", shard.dead)))
+
     async def replay(self, limit: int) -> int:
         replayed = 0
         for shard in ALL_SHARDS:
             for entry_id, fields in await self._oldest(shard, limit - replayed):
-                await self._pipes.apart(shard, partial(_replay, shard, entry_id, fields[b"envelope"]))
+                await self._pipes.apart(
+                    shard, partial(_replay, shard, entry_id, fields[b"envelope"]), name="replay_dead"
+                )
                 replayed += 1
             if replayed >= limit:
                 break

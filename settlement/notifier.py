@@ -7,6 +7,7 @@ second time under the same id, by which the recipient knows it.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -14,7 +15,7 @@ import structlog
 from reservation.outcomes import Fault
 from reservation.tasks import end
 from settlement.book import Book, BookUnavailable, NotificationDue
-from settlement.metrics import NOTIFICATIONS
+from settlement.metrics import NOTIFICATION_SECONDS, NOTIFICATIONS
 from settlement.retry import patiently
 
 SENDING_MAX = 32
@@ -100,19 +101,21 @@ class Notifier:
 
     async def send(self, notification: NotificationDue) -> None:
         """Send it once, and note what became of it."""
+        started = time.monotonic()
         try:
             async with asyncio.timeout(self._seconds_max):
                 await self._recipient.take(notification)
         except Exception as error:
             # Any: what is wrong with one recipient, or with our telling it, must not stop settlement.
-            await self._not_sent(notification, error)
+            await self._not_sent(notification, error, time.monotonic() - started)
             return
+        took = time.monotonic() - started
         await patiently(
             lambda: self._book.note_notification_sent(notification.notification_id), BookUnavailable
         )
-        NOTIFICATIONS.labels(notification.type, "sent").inc()
+        _count(notification.type, "sent", took)
 
-    async def _not_sent(self, notification: NotificationDue, error: Exception) -> None:
+    async def _not_sent(self, notification: NotificationDue, error: Exception, took: float) -> None:
         give_up = isinstance(error, Gone) or notification.attempts >= self._schedule.attempts_max
         reason = _one_line(error)
         await patiently(
@@ -121,7 +124,7 @@ class Notifier:
             ),
             BookUnavailable,
         )
-        NOTIFICATIONS.labels(notification.type, "failed" if give_up else "not_taken").inc()
+        _count(notification.type, "failed" if give_up else "not_taken", took)
         (_log.error if give_up else _log.warning)(
             "notification_failed" if give_up else "notification_not_taken",
             notification_id=notification.notification_id,
@@ -129,6 +132,11 @@ class Notifier:
             attempts=notification.attempts,
             error=reason,
         )
+
+
+def _count(event: str, outcome: str, seconds: float) -> None:
+    NOTIFICATIONS.labels(event, outcome).inc()
+    NOTIFICATION_SECONDS.labels(outcome).observe(seconds)
 
 
 def _one_line(error: Exception) -> str:

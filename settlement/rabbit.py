@@ -20,7 +20,7 @@ from yarl import URL
 from reservation.envelope import Envelope, events_in, halves, singly
 from reservation.outcomes import Fault
 from settlement.dead_letters import DeadLetter, DeadLetters
-from settlement.metrics import DEAD_LETTERS
+from settlement.metrics import BROKER_CONNECTIONS, SET_ASIDE
 from settlement.retry import patiently
 from settlement.source import BATCH_EVENTS_MAX, Batch
 
@@ -37,6 +37,8 @@ CLOSE_SECONDS_MAX = 2.0
 HEARTBEAT_SECONDS = 10
 """Unless the URL says another (`?heartbeat=`): a node that says nothing for twice as long is given up."""
 CONFIRM_SECONDS_MAX = 30
+COUNT_SECONDS_MAX = 2.0
+"""For the broker to say how many messages wait."""
 _log = structlog.get_logger(__name__)
 
 AWAY = (
@@ -79,8 +81,10 @@ class Broker:
             for url in random.sample(self.urls, len(self.urls)):
                 try:
                     await self._connect(url)
+                    BROKER_CONNECTIONS.labels("opened").inc()
                     return
                 except AWAY as error:
+                    BROKER_CONNECTIONS.labels("failed").inc()
                     reasons.append(f"{type(error).__name__}: {error}")
                     await self.close()
         raise BrokerUnavailable("; ".join(reasons))
@@ -112,6 +116,20 @@ class Broker:
                 "x-overflow": "reject-publish",
             },
         )
+
+    async def waiting(self, queue: str) -> int:
+        """How many messages wait in it, as last counted by the broker. Raises BrokerUnavailable."""
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            raise BrokerUnavailable("not connected")  # who has more to say to it connects
+        try:
+            async with asyncio.timeout(COUNT_SECONDS_MAX):
+                # On a channel of its own: one on which a queue was asked for in vain is closed.
+                async with connection.channel(publisher_confirms=False) as channel:
+                    found = await channel.declare_queue(queue, passive=True)
+        except AWAY as error:
+            raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+        return found.declaration_result.message_count or 0
 
     async def close(self) -> None:
         """Leave. A broker that is away already has nothing to be told."""
@@ -201,6 +219,9 @@ class RabbitDeadLetters:
         for message in reversed(messages):  # back to where they were
             await message.nack(requeue=True)
         return found[:limit]
+
+    async def count(self) -> int:
+        return await self._broker.waiting(DEAD)
 
     async def replay(self, limit: int) -> int:
         replayed = 0
@@ -304,7 +325,7 @@ class RabbitSource:
                 except ValueError:
                     with suppress(*AWAY):  # then it comes again
                         await message.reject(requeue=False)
-                        DEAD_LETTERS.inc()
+                        SET_ASIDE.inc()
                 else:
                     readable.append(message)
                     envelopes += found

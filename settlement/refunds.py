@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 import structlog
 
 from reservation.outcomes import Fault
 from settlement.book import BookUnavailable, RefundDue
-from settlement.metrics import REFUND_REQUESTS
+from settlement.metrics import REFUND_REQUESTS, REFUND_SECONDS
 from settlement.retry import patiently
 
 BATCH_MAX = 50
@@ -55,9 +56,15 @@ class Refunder:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _ask(self, refund: RefundDue) -> None:
+        started = time.monotonic()
         try:
             await self._provider.refund(refund)
-            REFUND_REQUESTS.labels("taken").inc()
+            _count("taken", started)
         except RefundNotTaken as error:
-            REFUND_REQUESTS.labels("not_taken").inc()
+            _count("not_taken", started)
             _log.warning("refund_not_taken", refund_id=refund.refund_id, error=str(error))
+
+
+def _count(outcome: str, started: float) -> None:
+    REFUND_REQUESTS.labels(outcome).inc()
+    REFUND_SECONDS.labels(outcome).observe(time.monotonic() - started)

@@ -15,7 +15,7 @@ from reservation.envelope import Envelope, events_in
 from reservation.outbox import Entry
 from reservation.outcomes import StoreUnavailable
 from settlement.in_hand import InHand
-from settlement.metrics import RELAY_FAILURES, RELAYED_EVENTS
+from settlement.metrics import PUBLISH_SECONDS, RELAY_BATCH, RELAY_FAILURES, RELAYED_EVENTS, timed
 from settlement.rabbit import EVENTS, BrokerUnavailable
 from settlement.retry import patiently
 from settlement.source import Reader
@@ -56,14 +56,16 @@ class Relay:
     async def relay(self, entries: Sequence[Entry]) -> None:
         """Publish, wait for the confirms, and only then forget."""
         envelopes = [entry.envelope for entry in entries]
+        events = sum(map(events_in, envelopes))
+        RELAY_BATCH.observe(events)
         with self.in_hand.holding(envelopes):
             await patiently(
-                lambda: self._broker.publish(EVENTS, envelopes),
+                lambda: timed(PUBLISH_SECONDS, self._broker.publish(EVENTS, envelopes)),
                 BrokerUnavailable,
                 on_failure=RELAY_FAILURES.inc,
             )
         await patiently(lambda: self._outbox.done(entries), StoreUnavailable)
-        RELAYED_EVENTS.inc(sum(map(events_in, envelopes)))
+        RELAYED_EVENTS.inc(events)
 
     async def close(self) -> None:
         await self._outbox.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
@@ -16,15 +15,17 @@ from reservation.steps import Event
 from settlement.book import BookRefused, BookUnavailable
 from settlement.in_hand import InHand
 from settlement.metrics import (
-    DEAD_LETTERS,
+    SET_ASIDE,
     SETTLE_BATCH,
     SETTLE_FAILURES,
-    SETTLED_EVENTS,
+    SETTLE_SECONDS,
     SETTLEMENT_LAG,
     observe,
+    timed,
 )
 from settlement.projection import Malformed
 from settlement.retry import patiently
+from settlement.settled import count
 from settlement.source import Source
 
 _log = structlog.get_logger(__name__)
@@ -62,7 +63,7 @@ class Worker:
         """Every event is in the book or among the dead letters when this returns."""
         try:
             await patiently(
-                lambda: self._book.settle(envelopes),
+                lambda: timed(SETTLE_SECONDS, self._book.settle(envelopes)),
                 BookUnavailable,
                 on_failure=SETTLE_FAILURES.labels("book_unavailable").inc,
             )
@@ -80,17 +81,14 @@ class Worker:
         for letter in singly(envelope):
             _log.error("dead_letter", id=letter.get("id"), type=letter.get("type"), reason=reason)
             await patiently(partial(self._source.dead_letters.put, letter, reason), Fault)
-            DEAD_LETTERS.inc()
+            SET_ASIDE.inc()
 
 
 def _count(envelopes: Sequence[Envelope]) -> None:
     now_ms = time.time() * 1000
-    events = Counter[str]()
     for envelope in envelopes:
-        events[str(envelope["type"])] += events_in(envelope)
         if envelope["type"] == Event.RESERVED:
             made_ms = envelope["at"] if "who" in envelope else envelope["record"]["created_at"]
             observe(SETTLEMENT_LAG, max(0.0, (now_ms - made_ms) / 1000), events_in(envelope))
-    SETTLE_BATCH.observe(events.total())
-    for event, count in events.items():
-        SETTLED_EVENTS.labels(event).inc(count)
+    SETTLE_BATCH.observe(sum(map(events_in, envelopes)))
+    count(envelopes)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
+import doorbuster.vitals
 import gateway.metrics
 import gateway.operators
 import settlement.metrics
@@ -58,7 +59,7 @@ def names_in(promql: str) -> set[str]:
 def names_defined() -> set[str]:
     """The series that the code gives Prometheus."""
     found = set(re.findall(r'"(doorbuster_\w+)"', Path(gateway.operators.__file__).read_text()))
-    for module in (gateway.metrics, settlement.metrics):
+    for module in (doorbuster.vitals, gateway.metrics, settlement.metrics):
         for metric in vars(module).values():
             if isinstance(metric, Counter | Gauge | Histogram):
                 for family in metric.describe():

@@ -134,6 +134,9 @@ class MemoryBrokerDeadLetters:
         letters = [DeadLetter(one, message.reason) for message in found for one in _events(message)]
         return letters[:limit]
 
+    async def count(self) -> int:
+        return await self._wire.call(self._process, self._server, lambda: len(self._server.queues[DEAD]))
+
     async def replay(self, limit: int) -> int:
         replayed = 0
         for _ in range(limit):

@@ -95,6 +95,9 @@ class MemoryDeadLetters:
         step = lambda: list(self._server.memory.dead.values())[:limit]  # noqa: E731
         return await self._wire.call(self._process, self._server, step)
 
+    async def count(self) -> int:
+        return await self._wire.call(self._process, self._server, lambda: len(self._server.memory.dead))
+
     async def replay(self, limit: int) -> int:
         step = lambda: self._server.write("replay_dead", limit)  # noqa: E731
         found: int = await self._wire.call(self._process, self._server, step)
