@@ -25,6 +25,7 @@ from reservation.outbox import Outbox
 from reservation.outcomes import StoreUnavailable
 from reservation.redis_store import RedisStore
 from reservation.servers import Servers, all_clients, connected
+from reservation.tracing import NO_TRACER, Tracer
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 from settlement.audit import Auditor
@@ -61,8 +62,23 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _store(servers: Servers, settings: Settings) -> RedisStore:
-    return RedisStore(servers, replicas=settings.redis_replicas)
+@asynccontextmanager
+async def tracer(settings: Settings, role: str) -> AsyncIterator[Tracer]:
+    """Who keeps this role's traces; nobody, unless a collector is named."""
+    if settings.traces_url is None or not settings.traces_sample:
+        yield NO_TRACER
+        return
+    from doorbuster.traces import OtlpTracer
+
+    found = OtlpTracer(settings.traces_url, settings.traces_sample, role)
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+def _store(servers: Servers, settings: Settings, tracer: Tracer = NO_TRACER) -> RedisStore:
+    return RedisStore(servers, replicas=settings.redis_replicas, tracer=tracer)
 
 
 def _outbox(servers: Servers, settings: Settings) -> Outbox:
@@ -134,7 +150,7 @@ def unfenced(store: RedisStore) -> Callable[[], Awaitable[None]]:
 
 
 @asynccontextmanager
-async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts]:
+async def gateway_parts(settings: Settings, own_url: str, tracer: Tracer) -> AsyncIterator[Parts]:
     """What a gateway process needs. `own_url` is where it reaches itself."""
     # Here, so that nobody else waits for them: with HTTP it takes twice as long until a command begins.
     from gateway.app import Parts
@@ -157,7 +173,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
     if pay_url is None and settings.sandbox:
         pay_url = f"{settings.public_url or own_url}/sandbox/payments/{{payment_id}}"
     async with redis_servers(settings) as servers, book(settings) as the_book:
-        store = _store(servers, settings)
+        store = _store(servers, settings, tracer)
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         yield Parts(
@@ -176,6 +192,7 @@ async def gateway_parts(settings: Settings, own_url: str) -> AsyncIterator[Parts
             backlog=Outbox(servers, consumer_name()).backlog,
             outbox_events_max=settings.outbox_events_max,
             checks={"store": unfenced(store), "book": the_book.ping},
+            tracer=tracer,
             sandbox_base_url=own_url if settings.sandbox else None,
         )
 
@@ -209,7 +226,7 @@ async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore,
 
 
 @asynccontextmanager
-async def worker(settings: Settings) -> AsyncIterator[Worker]:
+async def worker(settings: Settings, tracer: Tracer) -> AsyncIterator[Worker]:
     """A worker on the broker, or on the outbox itself where there is no broker."""
     async with AsyncExitStack() as stack:
         the_book = await stack.enter_async_context(book(settings))
@@ -219,11 +236,11 @@ async def worker(settings: Settings) -> AsyncIterator[Worker]:
         else:
             servers = await stack.enter_async_context(redis_servers(settings))
             source = OutboxSource(_outbox(servers, settings), StoreDeadLetters(servers))
-        yield Worker(source, the_book)
+        yield Worker(source, the_book, tracer)
 
 
 @asynccontextmanager
-async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
+async def refunder(settings: Settings, tracer: Tracer) -> AsyncIterator[Refunder | None]:
     """Asks for refunds; None where no provider takes any."""
     url = settings.refund_url
     if url is None and settings.sandbox:
@@ -235,34 +252,34 @@ async def refunder(settings: Settings) -> AsyncIterator[Refunder | None]:
     provider = HttpRefunds(url, _needed(settings, "psp_secret"))
     async with book(settings, connections_max=1) as the_book:
         try:
-            yield Refunder(the_book, provider)
+            yield Refunder(the_book, provider, tracer)
         finally:
             await provider.close()
 
 
 @asynccontextmanager
-async def notifier(settings: Settings) -> AsyncIterator[Notifier]:
+async def notifier(settings: Settings, tracer: Tracer) -> AsyncIterator[Notifier]:
     """Tells the merchant's systems, or the log where no URL is set."""
     recipient: Recipient = LogRecipient()
     if settings.notify_url is not None:
         recipient = WebhookRecipient(settings.notify_url, _needed(settings, "notify_secret"))
     async with book(settings, connections_max=1) as the_book:
         try:
-            yield Notifier(the_book, recipient)
+            yield Notifier(the_book, recipient, tracer=tracer)
         finally:
             await recipient.close()
 
 
 @asynccontextmanager
-async def relay(settings: Settings) -> AsyncIterator[Relay]:
+async def relay(settings: Settings, tracer: Tracer) -> AsyncIterator[Relay]:
     async with redis_servers(settings) as servers:
-        yield Relay(_outbox(servers, settings), Broker(_needed(settings, "amqp_url")))
+        yield Relay(_outbox(servers, settings), Broker(_needed(settings, "amqp_url")), tracer)
 
 
 @asynccontextmanager
-async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
+async def sweeper(settings: Settings, tracer: Tracer) -> AsyncIterator[Sweeper]:
     async with redis_servers(settings) as servers, book(settings, connections_max=2) as the_book:
-        store, clock = _store(servers, settings), StoreClock()
+        store, clock = _store(servers, settings, tracer), StoreClock()
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
@@ -277,7 +294,7 @@ async def sweeper(settings: Settings) -> AsyncIterator[Sweeper]:
             ),
             catalog.all,
         )
-        yield Sweeper(store, catalog, desk, waitlist, orders, witness, patrol)
+        yield Sweeper(store, catalog, desk, waitlist, orders, witness, patrol, tracer)
 
 
 @asynccontextmanager

@@ -79,7 +79,11 @@ async def run_gateway(settings: Settings, host: str, port: int) -> None:
     # On all addresses, it reaches itself on loopback.
     own_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     own_url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{port}"
-    async with checked_store(settings, stop), bootstrap.gateway_parts(settings, own_url) as parts:
+    async with (
+        checked_store(settings, stop),
+        bootstrap.tracer(settings, "gateway") as tracer,
+        bootstrap.gateway_parts(settings, own_url, tracer) as parts,
+    ):
         await serve(build(parts), host, port, stop)
 
 
@@ -87,9 +91,10 @@ async def run_worker(settings: Settings) -> None:
     stop = stop_on_signals()
     async with (
         checked_store(settings, stop) if settings.amqp_url is None else nullcontext(),
-        bootstrap.worker(settings) as worker,
-        bootstrap.refunder(settings) as refunder,
-        bootstrap.notifier(settings) as notifier,
+        bootstrap.tracer(settings, "worker") as tracer,
+        bootstrap.worker(settings, tracer) as worker,
+        bootstrap.refunder(settings, tracer) as refunder,
+        bootstrap.notifier(settings, tracer) as notifier,
     ):
         if refunder is None:
             _log.warning("no_refunds", reason="neither DOORBUSTER_REFUND_URL nor the sandbox is set")
@@ -106,7 +111,11 @@ async def run_worker(settings: Settings) -> None:
 
 async def run_relay(settings: Settings) -> None:
     stop = stop_on_signals()
-    async with checked_store(settings, stop), bootstrap.relay(settings) as relay:
+    async with (
+        checked_store(settings, stop),
+        bootstrap.tracer(settings, "relay") as tracer,
+        bootstrap.relay(settings, tracer) as relay,
+    ):
 
         async def pass_on() -> None:
             await relay.open()
@@ -118,7 +127,11 @@ async def run_relay(settings: Settings) -> None:
 
 async def run_sweeper(settings: Settings) -> None:
     stop = stop_on_signals()
-    async with checked_store(settings, stop), bootstrap.sweeper(settings) as sweeper:
+    async with (
+        checked_store(settings, stop),
+        bootstrap.tracer(settings, "sweeper") as tracer,
+        bootstrap.sweeper(settings, tracer) as sweeper,
+    ):
         await until(stop, *sweeper.loops())
 
 

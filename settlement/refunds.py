@@ -7,7 +7,9 @@ from typing import Protocol
 
 import structlog
 
+from reservation.ids import PaymentId
 from reservation.outcomes import Fault
+from reservation.tracing import NO_TRACER, SpanKind, Tracer, operation
 from settlement.book import BookUnavailable, RefundDue
 from settlement.metrics import REFUND_REQUESTS
 from settlement.retry import patiently
@@ -43,7 +45,8 @@ class RefundsDue(Protocol):
 class Refunder:
     """Takes refunds that are due from the book to the provider, for ever."""
 
-    def __init__(self, book: RefundsDue, provider: RefundProvider) -> None:
+    def __init__(self, book: RefundsDue, provider: RefundProvider, tracer: Tracer = NO_TRACER) -> None:
+        self._tracer = tracer
         self._book = book
         self._provider = provider
 
@@ -55,9 +58,16 @@ class Refunder:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _ask(self, refund: RefundDue) -> None:
+        payment = PaymentId.parse(refund.payment_id)
+        reservation_id = payment.reservation if payment is not None else None
+        with operation(self._tracer, "ask for refund", SpanKind.CLIENT, reservation_id) as step:
+            step.outcome = await self._outcome(refund)
+            REFUND_REQUESTS.labels(step.outcome).inc()
+
+    async def _outcome(self, refund: RefundDue) -> str:
         try:
             await self._provider.refund(refund)
-            REFUND_REQUESTS.labels("taken").inc()
+            return "taken"
         except RefundNotTaken as error:
-            REFUND_REQUESTS.labels("not_taken").inc()
             _log.warning("refund_not_taken", refund_id=refund.refund_id, error=str(error))
+            return "not_taken"
