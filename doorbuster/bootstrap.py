@@ -27,6 +27,7 @@ from reservation.outbox import Outbox
 from reservation.outcomes import StoreUnavailable
 from reservation.redis_store import RedisStore
 from reservation.servers import Servers, all_clients, connected
+from reservation.tracing import NO_TRACER, Tracer
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 from settlement.audit import Auditor
@@ -64,8 +65,25 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _store(servers: Servers, settings: Settings, observer: Observer = NOBODY) -> RedisStore:
-    return RedisStore(servers, replicas=settings.redis_replicas, observer=observer)
+@asynccontextmanager
+async def tracer(settings: Settings, role: str) -> AsyncIterator[Tracer]:
+    """Who keeps this role's traces; nobody, unless a collector is named."""
+    if settings.traces_url is None or not settings.traces_sample:
+        yield NO_TRACER
+        return
+    from doorbuster.traces import OtlpTracer
+
+    found = OtlpTracer(settings.traces_url, settings.traces_sample, role)
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+def _store(
+    servers: Servers, settings: Settings, observer: Observer = NOBODY, tracer: Tracer = NO_TRACER
+) -> RedisStore:
+    return RedisStore(servers, replicas=settings.redis_replicas, observer=observer, tracer=tracer)
 
 
 def _outbox(servers: Servers, settings: Settings, observer: Observer) -> Outbox:
@@ -141,7 +159,9 @@ def unfenced(store: RedisStore) -> Callable[[], Awaitable[None]]:
 
 
 @asynccontextmanager
-async def gateway_parts(settings: Settings, own_url: str, vitals: Vitals) -> AsyncIterator[Parts]:
+async def gateway_parts(
+    settings: Settings, own_url: str, vitals: Vitals, tracer: Tracer
+) -> AsyncIterator[Parts]:
     """What a gateway process needs. `own_url` is where it reaches itself."""
     # Here, so that nobody else waits for them: with HTTP it takes twice as long until a command begins.
     from gateway.app import Parts
@@ -164,7 +184,7 @@ async def gateway_parts(settings: Settings, own_url: str, vitals: Vitals) -> Asy
     if pay_url is None and settings.sandbox:
         pay_url = f"{settings.public_url or own_url}/sandbox/payments/{{payment_id}}"
     async with redis_servers(settings) as servers, book(settings, vitals=vitals) as the_book:
-        store = _store(servers, settings, vitals.store)
+        store = _store(servers, settings, vitals.store, tracer)
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         yield Parts(
@@ -183,6 +203,7 @@ async def gateway_parts(settings: Settings, own_url: str, vitals: Vitals) -> Asy
             backlog=Outbox(servers, consumer_name(), observer=vitals.store).backlog,
             outbox_events_max=settings.outbox_events_max,
             checks={"store": unfenced(store), "book": the_book.ping},
+            tracer=tracer,
             sandbox_base_url=own_url if settings.sandbox else None,
         )
 
@@ -216,7 +237,7 @@ async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore,
 
 
 @asynccontextmanager
-async def worker(settings: Settings, vitals: Vitals) -> AsyncIterator[tuple[Worker, Lookout]]:
+async def worker(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[tuple[Worker, Lookout]]:
     """A worker on the broker, or on the outbox itself where there is no broker; and who tells what waits."""
     async with AsyncExitStack() as stack:
         the_book = await stack.enter_async_context(book(settings, vitals=vitals))
@@ -227,11 +248,11 @@ async def worker(settings: Settings, vitals: Vitals) -> AsyncIterator[tuple[Work
             servers = await stack.enter_async_context(redis_servers(settings))
             letters = StoreDeadLetters(servers, observer=vitals.store)
             source = OutboxSource(_outbox(servers, settings, vitals.store), letters)
-        yield Worker(source, the_book), Lookout(the_book.waiting, source.dead_letters)
+        yield Worker(source, the_book, tracer), Lookout(the_book.waiting, source.dead_letters)
 
 
 @asynccontextmanager
-async def refunder(settings: Settings, vitals: Vitals) -> AsyncIterator[Refunder | None]:
+async def refunder(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[Refunder | None]:
     """Asks for refunds; None where no provider takes any."""
     url = settings.refund_url
     if url is None and settings.sandbox:
@@ -243,37 +264,38 @@ async def refunder(settings: Settings, vitals: Vitals) -> AsyncIterator[Refunder
     provider = HttpRefunds(url, _needed(settings, "psp_secret"))
     async with book(settings, connections_max=1, vitals=vitals) as the_book:
         try:
-            yield Refunder(the_book, provider)
+            yield Refunder(the_book, provider, tracer)
         finally:
             await provider.close()
 
 
 @asynccontextmanager
-async def notifier(settings: Settings, vitals: Vitals) -> AsyncIterator[Notifier]:
+async def notifier(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[Notifier]:
     """Tells the merchant's systems, or the log where no URL is set."""
     recipient: Recipient = LogRecipient()
     if settings.notify_url is not None:
         recipient = WebhookRecipient(settings.notify_url, _needed(settings, "notify_secret"))
     async with book(settings, connections_max=1, vitals=vitals) as the_book:
         try:
-            yield Notifier(the_book, recipient)
+            yield Notifier(the_book, recipient, tracer=tracer)
         finally:
             await recipient.close()
 
 
 @asynccontextmanager
-async def relay(settings: Settings, vitals: Vitals) -> AsyncIterator[Relay]:
+async def relay(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[Relay]:
     async with redis_servers(settings) as servers:
-        yield Relay(_outbox(servers, settings, vitals.store), Broker(_needed(settings, "amqp_url")))
+        outbox, broker = _outbox(servers, settings, vitals.store), Broker(_needed(settings, "amqp_url"))
+        yield Relay(outbox, broker, tracer)
 
 
 @asynccontextmanager
-async def sweeper(settings: Settings, vitals: Vitals) -> AsyncIterator[Sweeper]:
+async def sweeper(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[Sweeper]:
     async with (
         redis_servers(settings) as servers,
         book(settings, connections_max=2, vitals=vitals) as the_book,
     ):
-        store, clock = _store(servers, settings, vitals.store), StoreClock()
+        store, clock = _store(servers, settings, vitals.store, tracer), StoreClock()
         catalog = Catalog(store, clock)
         desk = Desk(store, catalog, clock, the_book)
         waitlist, orders = Waitlist(store, catalog, clock, desk), OrderDesk(store, catalog, desk)
@@ -288,7 +310,7 @@ async def sweeper(settings: Settings, vitals: Vitals) -> AsyncIterator[Sweeper]:
             ),
             catalog.all,
         )
-        yield Sweeper(store, catalog, desk, waitlist, orders, witness, patrol)
+        yield Sweeper(store, catalog, desk, waitlist, orders, witness, patrol, tracer)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from doorbuster.errors import Misconfigured
-from doorbuster.log import configure_logs
+from doorbuster.log import configure_logs, log_unhandled
 from doorbuster.settings import Settings, SettingsError, read_settings
 from reservation.outcomes import Fault
 from reservation.validation import Invalid
@@ -52,14 +52,18 @@ def main() -> None:
         sys.exit(3)
 
 
-def _run(role: str, running: Coroutine[Any, Any, Any]) -> Any:
-    configure_logs(role)
+def _run(role: str, settings: Settings, running: Coroutine[Any, Any, Any]) -> Any:
+    configure_logs(role, settings.log_level)
+
+    async def run() -> Any:
+        asyncio.get_running_loop().set_exception_handler(log_unhandled)
+        return await running
+
     try:
         import uvloop
-
-        return uvloop.run(running)
     except ImportError:
-        return asyncio.run(running)
+        return asyncio.run(run())
+    return uvloop.run(run())
 
 
 def _default_workers() -> int:
@@ -85,7 +89,7 @@ def up(
     settings = read_settings(sandbox=sandbox)
     if settings.sandbox is None:
         settings = settings.model_copy(update={"sandbox": True})
-    configure_logs("up")
+    configure_logs("up", settings.log_level)
     asyncio.run(run_up(settings, host, port, data_dir, workers or _default_workers(), samples=samples))
 
 
@@ -104,11 +108,11 @@ def gateway(
     if workers == 1:
         from doorbuster.roles import run_gateway
 
-        _run("gateway", run_gateway(settings, host, port))
+        _run("gateway", settings, run_gateway(settings, host, port))
     else:
         from doorbuster.stack import run_gateways
 
-        configure_logs("gateway")
+        configure_logs("gateway", settings.log_level)
         with tempfile.TemporaryDirectory(prefix="doorbuster-metrics-") as metrics_dir:
             asyncio.run(run_gateways(settings, host, port, workers, Path(metrics_dir)))
 
@@ -125,7 +129,7 @@ def worker(metrics_port: MetricsPort = None) -> None:
     from doorbuster.roles import run_worker
 
     _serve_metrics(metrics_port)
-    _run("worker", run_worker(settings))
+    _run("worker", settings, run_worker(settings))
 
 
 @app.command()
@@ -136,7 +140,7 @@ def relay(metrics_port: MetricsPort = None) -> None:
     from doorbuster.roles import run_relay
 
     _serve_metrics(metrics_port)
-    _run("relay", run_relay(settings))
+    _run("relay", settings, run_relay(settings))
 
 
 @app.command()
@@ -147,7 +151,7 @@ def sweeper(metrics_port: MetricsPort = None) -> None:
     from doorbuster.roles import run_sweeper
 
     _serve_metrics(metrics_port)
-    _run("sweeper", run_sweeper(settings))
+    _run("sweeper", settings, run_sweeper(settings))
 
 
 @app.command()
@@ -168,7 +172,7 @@ def apply(
     """Create or change campaigns. Idempotent; says what changed."""
     from doorbuster.apply import apply_files
 
-    configure_logs("apply")
+    configure_logs("apply", read_settings().log_level)
     settings = _reaching(data_dir)
     for line in asyncio.run(apply_files(settings, files)):
         typer.echo(line)
@@ -183,7 +187,7 @@ def audit(
     """Check every invariant across Redis and PostgreSQL; exit 1 on a violation."""
     from doorbuster.audit import run_audit, table
 
-    configure_logs("audit")
+    configure_logs("audit", read_settings().log_level)
     found = asyncio.run(run_audit(_reaching(data_dir), campaign))
     if found is None:
         typer.echo(f"doorbuster: there is no campaign {campaign}", err=True)
@@ -202,7 +206,7 @@ def reconcile(
     """Compare Redis with PostgreSQL and explain every difference; exit 1 if one is left."""
     from doorbuster.reconcile import run_reconcile, text
 
-    configure_logs("reconcile")
+    configure_logs("reconcile", read_settings().log_level)
     found = asyncio.run(run_reconcile(_reaching(data_dir), campaign, repair=repair))
     if found is None:
         typer.echo(f"doorbuster: there is no campaign {campaign}", err=True)
@@ -256,7 +260,7 @@ def dead_letters(
                 typer.echo(f"{letter.envelope.get('type')} {letter.envelope.get('id')}: {letter.reason}")
             typer.echo(f"{len(found)} dead letter{'' if len(found) == 1 else 's'}")
 
-    configure_logs("dead-letters")
+    configure_logs("dead-letters", read_settings().log_level)
     asyncio.run(work())
 
 

@@ -83,7 +83,8 @@ async def run_gateway(settings: Settings, host: str, port: int) -> None:
     own_url = f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{port}"
     async with (
         checked_store(settings, stop),
-        bootstrap.gateway_parts(settings, own_url, vitals) as parts,
+        bootstrap.tracer(settings, "gateway") as tracer,
+        bootstrap.gateway_parts(settings, own_url, vitals, tracer) as parts,
         vitals.told(),
     ):
         app = build(parts)
@@ -95,9 +96,10 @@ async def run_worker(settings: Settings) -> None:
     stop, vitals = stop_on_signals(), Vitals("worker")
     async with (
         checked_store(settings, stop) if settings.amqp_url is None else nullcontext(),
-        bootstrap.worker(settings, vitals) as (worker, lookout),
-        bootstrap.refunder(settings, vitals) as refunder,
-        bootstrap.notifier(settings, vitals) as notifier,
+        bootstrap.tracer(settings, "worker") as tracer,
+        bootstrap.worker(settings, vitals, tracer) as (worker, lookout),
+        bootstrap.refunder(settings, vitals, tracer) as refunder,
+        bootstrap.notifier(settings, vitals, tracer) as notifier,
         vitals.told(),
     ):
         if refunder is None:
@@ -116,7 +118,12 @@ async def run_worker(settings: Settings) -> None:
 
 async def run_relay(settings: Settings) -> None:
     stop, vitals = stop_on_signals(), Vitals("relay")
-    async with checked_store(settings, stop), bootstrap.relay(settings, vitals) as relay, vitals.told():
+    async with (
+        checked_store(settings, stop),
+        bootstrap.tracer(settings, "relay") as tracer,
+        bootstrap.relay(settings, vitals, tracer) as relay,
+        vitals.told(),
+    ):
 
         async def pass_on() -> None:
             await relay.open()
@@ -128,7 +135,12 @@ async def run_relay(settings: Settings) -> None:
 
 async def run_sweeper(settings: Settings) -> None:
     stop, vitals = stop_on_signals(), Vitals("sweeper")
-    async with checked_store(settings, stop), bootstrap.sweeper(settings, vitals) as sweeper, vitals.told():
+    async with (
+        checked_store(settings, stop),
+        bootstrap.tracer(settings, "sweeper") as tracer,
+        bootstrap.sweeper(settings, vitals, tracer) as sweeper,
+        vitals.told(),
+    ):
         await until(stop, *sweeper.loops())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -31,6 +31,12 @@ def _checked(url: str, *schemes: str) -> str:
 
 def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(lambda url: _checked(url, *schemes))
+
+
+def _traces_url(url: str) -> str:
+    # Where only the server is said, it is where every collector takes them.
+    url = _checked(url, "http", "https")
+    return url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/v1/traces"
 
 
 def _amqp_urls(urls: str) -> str:
@@ -126,6 +132,12 @@ class Settings(BaseSettings):
     outbox_events_max: Annotated[int, Field(ge=1)] = 5_000_000
     """Events that may wait for the book before new reservations are refused. Of reservations that were made
     together each takes some 50 bytes of Redis; any other takes a whole record's."""
+
+    traces_url: Annotated[str, AfterValidator(_traces_url)] | None = None
+    """Where a collector takes traces, by OTLP over HTTP."""
+    traces_sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of reservations that are traced, from the request to the settled row."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def need(self, *names: str) -> None:
         """Raises SettingsError for the first of these that is not set."""

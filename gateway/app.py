@@ -36,6 +36,7 @@ from reservation.order_desk import OrderDesk
 from reservation.outbox import Backlog
 from reservation.outcomes import Fault
 from reservation.tasks import end
+from reservation.tracing import NO_TRACER, Tracer
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 
@@ -66,6 +67,7 @@ class Parts:
     """Beyond it, no new reservations: the store's memory has to last until the book is back."""
     checks: Mapping[str, Callable[[], Awaitable[object]]]
     """By part: raises a Fault while the part cannot serve."""
+    tracer: Tracer
     sandbox_base_url: str | None
     """Where the sandbox delivers webhooks; None is no sandbox."""
 
@@ -121,8 +123,8 @@ def build(parts: Parts) -> web.Application:
             ("POST", "/sandbox/refunds", sandbox.refund),
         ]
         app.on_cleanup.append(sandbox.close)
-    _add(app, routes, admission)
-    lane = FastLane(parts.store, parts.desk, parts.catalog, parts.authenticator, admission)
+    _add(app, routes, admission, parts.tracer)
+    lane = FastLane(parts.store, parts.desk, parts.catalog, parts.authenticator, admission, parts.tracer)
     app[ADMISSION], app[FAST_LANE] = admission, lane
     app.cleanup_ctx.append(_heeding_backlog(parts, admission))
     app.cleanup_ctx.append(_following(parts.catalog))
@@ -131,10 +133,13 @@ def build(parts: Parts) -> web.Application:
     return app
 
 
-def _add(app: web.Application, routes: list[tuple[str, str, Handler]], admission: Admission) -> None:
+def _add(
+    app: web.Application, routes: list[tuple[str, str, Handler]], admission: Admission, tracer: Tracer
+) -> None:
     for method, path, handler in routes:
+        traced = path.startswith(("/v1/", "/sandbox/"))  # and not what is asked once a second by machines
         add = app.router.add_get if method == "GET" else _adder(app, method)
-        add(path, endpoint(admission, path, method, handler))
+        add(path, endpoint(admission, path, method, handler, tracer if traced else NO_TRACER))
     # Last, so that only what no route above takes comes here.
     for path in dict.fromkeys(path for _, path, _ in routes):
         allowed = sorted({method for method, other, _ in routes if other == path})

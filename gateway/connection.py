@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import structlog
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
@@ -14,6 +15,7 @@ from gateway.problems import Problem
 
 BEHIND_BYTES_MAX = 64 * 1024
 """Of requests that are sent before the one on the fast lane is answered."""
+_log = structlog.get_logger(__name__)
 
 
 class Connection(web.RequestHandler):
@@ -116,8 +118,10 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        if not isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
-            super().log_exception(*args, **kw)
+        error = kw.get("exc_info")
+        if not isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
+            # aiohttp would fill in from which address.
+            _log.error("connection_error", what=args[0] if args else "", exc_info=error)
 
 
 class _Sieve:

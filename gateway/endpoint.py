@@ -15,10 +15,13 @@ from pydantic import BaseModel
 from gateway.admission import Admission, overloaded
 from gateway.metrics import REQUESTS
 from gateway.problems import Problem
+from gateway.request_spans import tell_of_request, trace_id_text
 from gateway.sparing import Sparing
 from gateway.watcher import Watcher
+from reservation import tracing
 from reservation.attempt import Attempt, Unanswered, begin
 from reservation.outcomes import Contended, Fault, Refusal
+from reservation.tracing import NO_TRACER, Tracer
 from reservation.validation import FieldError, Invalid, parse
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,17 +36,28 @@ _log = structlog.get_logger(__name__)
 _sparing = Sparing()
 
 
-def endpoint(admission: Admission, route: str, method: str, handler: Handler) -> Handler:
-    """`handler`, measured under its route, bounded, and with every fault answered as a problem."""
+def endpoint(
+    admission: Admission, route: str, method: str, handler: Handler, tracer: Tracer = NO_TRACER
+) -> Handler:
+    """`handler`, measured and traced under its route, bounded, and with every fault answered as a problem."""
     durations: dict[int, Any] = {}  # the histogram's children, by status: looked up once each
 
     async def handle(request: web.Request) -> web.StreamResponse:
         started = time.perf_counter()
         full = admission.full
         admission.requests += 1
-        attempt = begin()
+        attempt, operation = begin(), tracing.begin(request.headers.get("traceparent"))
+        sampled = False
         try:
-            response = await _answer(full, handler, request, attempt)
+            if full:
+                raise overloaded()
+            response = await handler(request)
+            sampled = operation.is_sampled(tracer)
+        except Exception as error:
+            problem = _problem(error, route, method, attempt)
+            operation.outcome, sampled = problem.code, operation.is_sampled(tracer)
+            named = sampled or not problem.says_all
+            response = problem.response(trace_id_text(operation) if named else None)
         finally:
             admission.requests -= 1
         if admission.draining:
@@ -52,6 +66,8 @@ def endpoint(admission: Admission, route: str, method: str, handler: Handler) ->
         if status not in durations:
             durations[status] = REQUESTS.labels(route, method, str(status))
         durations[status].observe(time.perf_counter() - started)
+        if sampled:
+            tell_of_request(tracer, operation, route, method, status, request.match_info)
         if isinstance(response, Watcher):
             await response.follow(request)  # from now on it is no request under way
         return response
@@ -59,27 +75,23 @@ def endpoint(admission: Admission, route: str, method: str, handler: Handler) ->
     return handle
 
 
-async def _answer(full: bool, handler: Handler, request: web.Request, attempt: Attempt) -> web.StreamResponse:
-    try:
-        if full:
-            raise overloaded()
-        return await handler(request)
-    except Problem as problem:
-        return problem.response()
-    except Invalid as invalid:
-        return Problem("invalid_request", str(invalid)[:1000], errors=invalid.errors).response()
-    except Contended:
-        return Problem("overloaded", "Too many changes to the same thing at once. Try again.").response()
-    except Fault as fault:
-        kind = type(fault).__name__
+def _problem(error: Exception, route: str, method: str, attempt: Attempt) -> Problem:
+    """What went wrong, as who asked is told; what is for us to know is logged, and names nobody."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Invalid):
+        return Problem("invalid_request", str(error)[:1000], errors=error.errors)
+    if isinstance(error, Contended):
+        return Problem("overloaded", "Too many changes to the same thing at once. Try again.")
+    if isinstance(error, Fault):
+        kind = type(error).__name__
         times = _sparing.times(kind)
         if times:
-            error = f"{kind}: {fault}"
-            _log.warning("unavailable", path=request.path, error=error, outcome=attempt.outcome, times=times)
-        return store_unavailable(attempt.outcome).response()
-    except Exception:
-        _log.exception("internal_error", method=request.method, path=request.path)
-        return Problem("internal_error", "This is a defect; it has been logged.").response()
+            said = f"{kind}: {error}"
+            _log.warning("unavailable", route=route, error=said, outcome=attempt.outcome, times=times)
+        return store_unavailable(attempt.outcome)
+    _log.error("internal_error", method=method, route=route, exc_info=error)
+    return Problem("internal_error", "This is a defect; it has been logged.")
 
 
 def store_unavailable(outcome: Unanswered) -> Problem:

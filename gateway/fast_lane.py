@@ -24,14 +24,16 @@ from gateway.endpoint import decode_json, store_unavailable
 from gateway.granted import Granted
 from gateway.metrics import Tally
 from gateway.problems import Problem
+from gateway.request_spans import tell_of_request, trace_id_text
 from gateway.reservations import ReserveBody, is_idempotency_key
 from reservation.attempt import Unanswered
 from reservation.campaign import Campaign
 from reservation.catalog import Catalog
 from reservation.desk import Desk, refusal_of
-from reservation.ids import digest_of
+from reservation.ids import ReservationId, digest_of
 from reservation.kernel import Store, Terms
 from reservation.outcomes import Fault, Outcome, Refusal, StoreUnavailable
+from reservation.tracing import MADE, NO_TRACER, OUTCOME, Operation, SpanKind, Tracer
 from reservation.validation import Invalid, parse
 
 ROUTE = "/v1/campaigns/{campaign}/reservations"
@@ -64,8 +66,16 @@ class FastLane:
     """Takes the requests that it can answer."""
 
     def __init__(
-        self, store: Store, desk: Desk, catalog: Catalog, authenticator: Authenticator, admission: Admission
+        self,
+        store: Store,
+        desk: Desk,
+        catalog: Catalog,
+        authenticator: Authenticator,
+        admission: Admission,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
+        self.tracer = tracer
+        self._sampled_below = tracer.below
         self._store = store
         self._desk = desk
         self._catalog = catalog
@@ -98,7 +108,9 @@ class FastLane:
         digest = digest_of(ready.campaign.id, user.id, key)
         closed = self.admission.closed_to_reservations
         self.admission.requests += 1
-        asked = _Asked(self, ready, digest, user, message, payload, way)
+        # All that a request that is not sampled pays for traces.
+        kind = _Traced if digest < self._sampled_below else _Asked
+        asked = kind(self, ready, digest, user, message, payload, way)
         if closed:
             asked.turn_away()
         else:
@@ -129,6 +141,7 @@ class _Asked:
     """A request whose answer the store is about to give."""
 
     __slots__ = ("_digest", "_lane", "_message", "_payload", "_ready", "_started", "_user", "_way")
+    span_id = 0
 
     def __init__(
         self,
@@ -168,21 +181,65 @@ class _Asked:
             return
         # Not once more: it would wait for a store that is away, or it may have been made.
         sent = isinstance(error, StoreUnavailable) and error.sent
-        self._refuse(Outcome.STORE_UNAVAILABLE, _MAYBE_MADE if sent else _NOT_MADE)
+        trace_id = trace_id_text(Operation(ReservationId(self._ready.campaign.id, self._digest)))
+        self._refuse(Outcome.STORE_UNAVAILABLE, _MAYBE_MADE if sent else _NOT_MADE, trace_id.encode())
 
     def _hand_back(self) -> None:
         self._lane.admission.requests -= 1
         self._way.hand_back(self._message, self._payload)
 
-    def _refuse(self, outcome: str, problem: tuple[int, bytes]) -> None:
+    def _refuse(self, outcome: str, problem: tuple[int, bytes], *filled_in: bytes) -> None:
         status, response = problem
-        self._answer(outcome, status, response % rfc822_formatted_time().encode())
+        self._answer(outcome, status, response % (rfc822_formatted_time().encode(), *filled_in))
 
     def _answer(self, outcome: str, status: int, response: bytes) -> None:
         lane, campaign = self._lane, self._ready.campaign
         lane.admission.requests -= 1
         lane.tally.note(campaign.id, campaign.kind, outcome, status, time.perf_counter() - self._started)
         self._way.answer(response)
+
+
+class _Traced(_Asked):
+    """One that is sampled. It tells of itself, and is not in a hurry."""
+
+    __slots__ = ("_operation", "span_id")
+
+    def __init__(
+        self,
+        lane: FastLane,
+        ready: _Ready,
+        digest: str,
+        user: User,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        way: Way,
+    ) -> None:
+        super().__init__(lane, ready, digest, user, message, payload, way)
+        reservation_id = ReservationId(ready.campaign.id, digest)
+        self._operation = Operation(reservation_id, 0, message.headers.get("traceparent"))
+        self.span_id = self._operation.span_id
+
+    def answered(self, outcome: Outcome, now_ms: int, record: bytes | None) -> None:
+        if outcome in _REFUSALS:
+            problem = Problem.of(refusal_of(outcome, self._ready.campaign, now_ms))
+            self._refuse(outcome, _response_of(problem, trace_id_text(self._operation)))
+        else:
+            if outcome is Outcome.REPLAYED:
+                self._operation.after = MADE
+            super().answered(outcome, now_ms, record)
+
+    def turn_away(self) -> None:
+        self._refuse("overloaded", _response_of(overloaded(), trace_id_text(self._operation)))
+
+    def _hand_back(self) -> None:
+        # The request has a span of its own on the ordinary lane.
+        self._lane.tracer.tell(self._operation.over("fast lane", SpanKind.INTERNAL, {OUTCOME: "handed_back"}))
+        super()._hand_back()
+
+    def _answer(self, outcome: str, status: int, response: bytes) -> None:
+        super()._answer(outcome, status, response)
+        self._operation.outcome = outcome
+        tell_of_request(self._lane.tracer, self._operation, ROUTE, "POST", status)
 
 
 def _whole_body(payload: Any) -> bytes | None:
@@ -196,14 +253,21 @@ def _whole_body(payload: Any) -> bytes | None:
     return None
 
 
-def _response_of(problem: Problem) -> tuple[int, bytes]:
+def _response_of(problem: Problem, trace_id: str | None = None) -> tuple[int, bytes]:
     """The status, and the whole response but for its date."""
-    response = problem.response()
+    response = problem.response(trace_id)
     assert isinstance(response.body, bytes)  # noqa: S101  (it was made of bytes)
     head = [f"HTTP/1.1 {response.status} {response.reason}"]
     head += [f"{name}: {value}" for name, value in response.headers.items()]
     head += [f"Content-Length: {len(response.body)}", "Date: %b", f"Server: {SERVER_SOFTWARE}", "", ""]
     return response.status, "\r\n".join(head).encode() + response.body.replace(b"%", b"%%")
+
+
+def _with_slot(problem: Problem) -> tuple[int, bytes]:
+    """As `_response_of`, and but for the id of its trace."""
+    example = "0" * len(trace_id_text(Operation()))
+    status, response = _response_of(problem, example)
+    return status, response.replace(example.encode(), b"%b")
 
 
 @lru_cache(maxsize=1_024)
@@ -222,6 +286,6 @@ _REFUSALS = frozenset(
     }
 )
 """Those that say all there is to say. After the others, there is more to look at."""
-_NOT_MADE = _response_of(store_unavailable(Unanswered.NOT_MADE))
-_MAYBE_MADE = _response_of(store_unavailable(Unanswered.UNKNOWN))
+_NOT_MADE = _with_slot(store_unavailable(Unanswered.NOT_MADE))
+_MAYBE_MADE = _with_slot(store_unavailable(Unanswered.UNKNOWN))
 _OVERLOADED = _response_of(overloaded())

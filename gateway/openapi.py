@@ -212,8 +212,9 @@ def _answers() -> dict[str, Schema]:
                     "description": "Of store_unavailable: whether the request has surely done nothing.",
                 },
                 "errors": _array(_object({"path": _TEXT, "message": _TEXT})),
+                "trace_id": {**_TEXT, "description": "What logs and traces call the request."},
             },
-            optional=("retry_after_s", "opens_at", "reason", "outcome", "errors"),
+            optional=("retry_after_s", "opens_at", "reason", "outcome", "errors", "trace_id"),
         ),
     }
 

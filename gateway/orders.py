@@ -17,6 +17,7 @@ from reservation.desk import Desk
 from reservation.ids import ReservationId
 from reservation.main_order import MainOrder, OrderId, ReportedOrder
 from reservation.order_desk import OrderDesk
+from reservation.tracing import concerns
 from reservation.validation import Invalid, parse
 
 
@@ -68,6 +69,7 @@ class Orders:
         found = ReservationId.parse(body.reservation)
         if found is None:
             raise invalid("reservation", "must be a reservation's id")
+        concerns(found)
         reservation = granted(
             await self._desk.pay_with_order(found, order_id, body.amount, body.currency, body.provider_ref)
         )

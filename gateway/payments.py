@@ -19,6 +19,7 @@ from reservation.desk import Desk, Taken
 from reservation.ids import PaymentId, Stage
 from reservation.paying import Notice, NoticeType, payment_of
 from reservation.text import is_printable
+from reservation.tracing import concerns
 from reservation.validation import Invalid, parse
 
 REF_CHARS_MAX = 255
@@ -85,12 +86,13 @@ class Payments:
         if payment_id is None:
             taken, reservation = Taken.UNKNOWN, None
         else:
+            concerns(payment_id.reservation)
             taken, reservation = await self._desk.take_notice(payment_id, notice)
         PAYMENT_NOTICES.labels(notice.type, taken).inc()
         if taken is Taken.UNKNOWN or reservation is None:
             raise Problem("payment_not_found", "No such payment was ever asked for.")
         if taken is Taken.MISMATCHED:
-            _log.error("payment_mismatch", payment_id=str(payment_id), provider_ref=notice.provider_ref)
+            _log.error("payment_mismatch", payment_id=str(payment_id))
             raise Problem("payment_mismatch", "Another amount or currency was asked for; this is recorded.")
         return json_response({"status": taken, "state": reservation.state})
 

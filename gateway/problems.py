@@ -72,18 +72,22 @@ class Problem(Exception):
         self.reason = reason
         self.outcome = outcome
         self.headers = dict(headers or {})
+        self.says_all = code == "overloaded"
+        """There is nothing more to be found out. Its trace is named only where there is one."""
 
     @classmethod
     def of(cls, refusal: Refusal) -> Problem:
-        return cls(
+        problem = cls(
             refusal.code,
             refusal.detail,
             opens_at_ms=refusal.opens_at_ms,
             retry_after_s=refusal.retry_after_s,
             reason=refusal.reason,
         )
+        problem.says_all = True
+        return problem
 
-    def response(self) -> web.Response:
+    def response(self, trace_id: str | None = None) -> web.Response:
         body: dict[str, Any] = {
             "type": f"/problems/{self.code}",
             "title": self.title,
@@ -103,6 +107,8 @@ class Problem(Exception):
             body["outcome"] = self.outcome
         if self.errors:
             body["errors"] = [{"path": e.path, "message": e.message} for e in self.errors]
+        if trace_id is not None:
+            body["trace_id"] = trace_id
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return web.Response(

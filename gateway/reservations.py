@@ -21,6 +21,7 @@ from reservation.ids import ReservationId
 from reservation.main_order import OrderId
 from reservation.outcomes import Outcome, Refusal, StoreUnavailable
 from reservation.record import Reservation
+from reservation.tracing import concerns, current
 
 QUANTITY_MAX = 1_000_000
 KEY_CHARS_MAX = 255
@@ -79,6 +80,7 @@ class Reservations:
             REPLAYS.labels(campaign_id).inc()
         else:
             self._count(campaign_id, "held")
+        _note("replayed" if answer.replayed else "held")
         headers = {"Location": f"/v1/reservations/{answer.reservation.id}"}
         if answer.replayed:
             headers["Idempotent-Replayed"] = "true"
@@ -140,7 +142,14 @@ def reservation_id(request: web.Request) -> ReservationId:
     found = ReservationId.parse(request.match_info["reservation"])
     if found is None:
         raise Problem("reservation_not_found", "There is no such reservation.")
+    concerns(found)
     return found
+
+
+def _note(outcome: str) -> None:
+    operation = current()
+    if operation is not None:
+        operation.outcome = outcome
 
 
 def is_idempotency_key(key: str) -> bool:

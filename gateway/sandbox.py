@@ -18,6 +18,7 @@ from reservation.desk import Desk
 from reservation.ids import PaymentId
 from reservation.paying import NoticeType
 from reservation.record import Reservation
+from reservation.tracing import concerns
 from reservation.validation import parse
 
 _DELIVERY_SECONDS_MAX = 10.0
@@ -79,6 +80,7 @@ class Sandbox:
         reservation = await self._desk.payment(payment_id) if payment_id else None
         if payment_id is None or reservation is None:
             raise Problem("payment_not_found", "No such payment was ever asked for.")
+        concerns(payment_id.reservation)
         return payment_id, reservation
 
     async def _deliver(

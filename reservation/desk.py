@@ -14,7 +14,7 @@ from typing import Protocol
 
 import orjson
 
-from reservation import lifecycle, paying
+from reservation import lifecycle, paying, tracing
 from reservation.campaign import Campaign, stock_counter
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
@@ -132,10 +132,13 @@ class Desk:
                 return no_campaign(campaign_id)
             terms, why = await self.terms(campaign, user, tier, request)
             digest = digest_of(campaign.id, user, key)
+            tracing.concerns(ReservationId(campaign.id, digest), after=0)
             outcome, now_ms, reservation = await self._store.reserve(terms, digest, user)
             self._clock.hear(now_ms)
             if outcome is Outcome.STALE:
                 continue
+            if outcome is Outcome.REPLAYED:
+                tracing.concerns(ReservationId(campaign.id, digest))
             if outcome in (Outcome.MOVED, Outcome.REPLAYED) and reservation is not None:
                 return Reserved(reservation, outcome is Outcome.REPLAYED)
             if outcome is Outcome.STORE_UNAVAILABLE:

@@ -256,6 +256,9 @@ START: tuple[int, ...] = ()
 class Asking(Protocol):
     """Who asks for a reservation and is told by a call."""
 
+    span_id: int
+    """Of the operation that asks, where its reservation is sampled; 0: of none."""
+
     def answered(self, outcome: Outcome, now_ms: int, record: bytes | None) -> None:
         """The answer. Without a record, what was made is what the terms say."""
         ...

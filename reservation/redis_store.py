@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,7 +11,7 @@ from weakref import WeakKeyDictionary
 import ormsgpack
 from redis.asyncio import Redis
 
-from reservation import attempt
+from reservation import attempt, tracing
 from reservation.fence import Fence, Run, fence_command, read_run
 from reservation.ids import ReservationId
 from reservation.kernel import (
@@ -52,6 +53,7 @@ from reservation.reserver import Reserver, claim_arguments, gate_arguments, made
 from reservation.scripts import Script, script
 from reservation.servers import Servers
 from reservation.servers import connect_redis as connect_redis
+from reservation.tracing import MADE, NO_TRACER, OUTCOME, Tracer, script_run, span_id_of
 
 _SCAN_COUNT = 500
 _ENTRIES_AT_ONCE = 64
@@ -71,12 +73,20 @@ def _counts(found: Mapping[bytes, bytes]) -> dict[str, int]:
 class RedisStore:
     """Live state in Redis; see kernel.Store for what it promises."""
 
-    def __init__(self, servers: Servers, *, replicas: int = 0, observer: Observer = NOBODY) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        *,
+        replicas: int = 0,
+        observer: Observer = NOBODY,
+        tracer: Tracer = NO_TRACER,
+    ) -> None:
         """As many `replicas` must have what is changed before that is answered."""
+        self._tracer = tracer
         self._replicas = replicas
         self._fence = Fence()
         self._pipes = Pipes(servers, self._fence.enter, replicas=replicas, observer=observer)
-        self._reserver = Reserver(self._pipes, self._fence)
+        self._reserver = Reserver(self._pipes, self._fence, tracer)
         self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
         self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
         self._move = script("move")
@@ -144,7 +154,8 @@ class RedisStore:
         return Changes(now_ms, tuple(changed), numbers)
 
     async def reserve(self, terms: Terms, digest: str, user: str) -> Moved:
-        asking = _Asked()
+        reservation_id = ReservationId(terms.campaign, digest)
+        asking = _Asked(_asking_span(reservation_id) if digest < self._tracer.below else 0)
         self._reserver.ask(terms, digest, user, asking)
         try:
             outcome, now_ms, packed = await asking.answer
@@ -152,7 +163,6 @@ class RedisStore:
             _note(fault)
             raise
         _note_made(outcome)
-        reservation_id = ReservationId(terms.campaign, digest)
         if packed is not None:
             return Moved(outcome, now_ms, await self._unpack(reservation_id, packed))
         if outcome is not Outcome.MOVED:
@@ -164,12 +174,14 @@ class RedisStore:
         self._reserver.ask(terms, digest, user, asking)
 
     async def move(self, move: Move) -> Moved:
-        keys = offer_keys(move.id.campaign, move.sku)
+        keys, started_ns = offer_keys(move.id.campaign, move.sku), time.time_ns()
         outcome, now_ms, packed, entry_id = await self._run(
             self._move, keys.shard, keys.for_move, move_arguments(move)
         )
         if entry_id:
             self._fence.saw(keys.shard, entry_id)
+        if move.id.digest < self._tracer.below:
+            self._tracer.tell(_move_span(move, outcome.decode(), started_ns))
         return Moved(Outcome(outcome.decode()), now_ms, await self._unpack(move.id, packed))
 
     async def restore(self, reservation_id: ReservationId, record: Record) -> Restored:
@@ -512,7 +524,8 @@ class _KnownTerms:
 class _Asked:
     """Who waits for the answer to an asking."""
 
-    def __init__(self) -> None:
+    def __init__(self, span_id: int) -> None:
+        self.span_id = span_id
         loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[tuple[Outcome, int, bytes | None]] = loop.create_future()
 
@@ -539,6 +552,21 @@ _MADE = frozenset(
     }
 )
 """Where the store is not as it was without this request. After all others, nothing was changed."""
+
+
+def _asking_span(reservation_id: ReservationId) -> int:
+    """The span of the operation that a script is run for; 0 where it is about something else, or none."""
+    operation = tracing.current()
+    return operation.span_id if operation is not None and operation.reservation == reservation_id else 0
+
+
+def _move_span(move: Move, outcome: str, started_ns: int) -> tracing.Span:
+    made = move.version + 1 if outcome == Outcome.MOVED else 0
+    parent_id = _asking_span(move.id) or span_id_of(move.id, MADE)
+    attributes: dict[str, str | int | float] = {OUTCOME: outcome, "doorbuster.event": move.event}
+    if made:
+        attributes["doorbuster.version"] = made
+    return script_run("move.lua", move.id, made, started_ns, parent_id, attributes)
 
 
 def _note_made(outcome: str) -> None:

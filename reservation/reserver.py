@@ -8,6 +8,7 @@ with that one only.
 
 from __future__ import annotations
 
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 from redis.exceptions import NoScriptError, ResponseError
 
 from reservation.fence import Fence
+from reservation.ids import ReservationId
 from reservation.kernel import Asking, Claim, Gate, Terms
 from reservation.keys import campaign_keys, offer_keys
 from reservation.outcomes import Outcome
@@ -24,6 +26,7 @@ from reservation.pipe import Pipe, Waiting
 from reservation.pipes import Pipes
 from reservation.record import MadeOn
 from reservation.scripts import script
+from reservation.tracing import MADE, NO_TRACER, OUTCOME, Tracer, script_run
 
 GROUP_MAX = 256
 """Reservations in one run: the store is busy with it for about 2 ms."""
@@ -34,7 +37,8 @@ _OUTCOME, _RECORD = 0, 1
 class Reserver:
     """Puts those who ask on the same terms together."""
 
-    def __init__(self, pipes: Pipes, fence: Fence) -> None:
+    def __init__(self, pipes: Pipes, fence: Fence, tracer: Tracer = NO_TRACER) -> None:
+        self.tracer = tracer
         self._pipes = pipes
         self._fence = fence
         self._groups: dict[Terms, _Group] = {}
@@ -94,6 +98,7 @@ class _Group(Waiting):
         self._reserver = reserver
         self.pipe = pipe
         self._source: str | None = None
+        self._sent_ns = 0
         self.terms = terms
         self.who: list[str] = []
         self.asking: list[Asking] = []
@@ -104,6 +109,8 @@ class _Group(Waiting):
 
     def command(self) -> list[Any]:
         self._reserver.close(self)
+        if self._reserver.tracer.below:
+            self._sent_ns = time.time_ns()
         command = self._reserver.command(self.terms) + self.who
         if self._source is not None:
             command[:2] = ["EVAL", self._source]
@@ -120,6 +127,8 @@ class _Group(Waiting):
             self._reserver.halve(self)
         elif isinstance(reply, Exception):
             self.pipe.unanswered -= len(self.asking)
+            if self._reserver.tracer.below:
+                self._trace([], type(reply).__name__)
             for asking in self.asking:
                 asking.failed(reply)
         else:
@@ -127,12 +136,38 @@ class _Group(Waiting):
             now_ms, entry_id = reply[0], reply[1]
             if entry_id:
                 self._reserver.saw(self.terms, entry_id)
+            if self._reserver.tracer.below:
+                self._trace(reply[2:])
             for place, asking in enumerate(self.asking, 2):
                 answer = reply[place]
                 if isinstance(answer, bytes):
                     asking.answered(OUTCOMES[answer], now_ms, None)
                 else:
                     asking.answered(OUTCOMES[answer[_OUTCOME]], now_ms, answer[_RECORD])
+
+    def _trace(self, answers: Sequence[Any], fault: str = "") -> None:
+        """Tell of this run, for each that is sampled: before they are answered, so that it ends first."""
+        tracer, campaign = self._reserver.tracer, self.terms.campaign
+        for place, digest in enumerate(self.who[::2]):
+            if digest < tracer.below:
+                answer = answers[place] if answers else fault
+                outcome = answer if isinstance(answer, (bytes, str)) else answer[_OUTCOME]
+                outcome = outcome if isinstance(outcome, str) else outcome.decode()
+                tracer.tell(
+                    script_run(
+                        "reserve.lua",
+                        ReservationId(campaign, digest),
+                        MADE if outcome == Outcome.MOVED else 0,
+                        self._sent_ns or time.time_ns(),  # where the store is away, it was never sent
+                        self.asking[place].span_id,
+                        {
+                            OUTCOME: outcome,
+                            "doorbuster.event": self.terms.event,
+                            "doorbuster.group.reservations": len(self.asking),
+                        },
+                        failed=bool(fault),
+                    )
+                )
 
 
 def made_on(terms: Terms) -> MadeOn:

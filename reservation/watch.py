@@ -80,7 +80,7 @@ class Watch:
                     if not self._away:
                         fault = isinstance(error, Fault) or unable(error)
                         log = _log.warning if fault else _log.exception
-                        log("not_watching", error=f"{type(error).__name__}: {error}")
+                        log("not_watching", error=f"{type(error).__name__}{f': {error}' if fault else ''}")
                     self._away = True
                     await asyncio.sleep(AGAIN_SECONDS)
         finally:

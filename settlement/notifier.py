@@ -12,8 +12,10 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
+from reservation.ids import ReservationId
 from reservation.outcomes import Fault
 from reservation.tasks import end
+from reservation.tracing import MADE, NO_TRACER, SpanKind, Tracer, operation
 from settlement.book import Book, BookUnavailable, NotificationDue
 from settlement.metrics import NOTIFICATION_SECONDS, NOTIFICATIONS
 from settlement.retry import patiently
@@ -69,7 +71,9 @@ class Notifier:
         *,
         schedule: Schedule = SCHEDULE,
         seconds_max: float = SEND_SECONDS_MAX,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
+        self._tracer = tracer
         self._book = book
         self._recipient = recipient
         self._schedule = schedule
@@ -101,21 +105,28 @@ class Notifier:
 
     async def send(self, notification: NotificationDue) -> None:
         """Send it once, and note what became of it."""
+        # As settlement.notifications names it.
+        name, _, version = notification.notification_id.rpartition(".")
+        reservation_id = ReservationId.parse(name)
+        after = int(version) if version.isdecimal() else MADE
+        with operation(self._tracer, "notify", SpanKind.CLIENT, reservation_id, after) as step:
+            step.outcome = await self._send(notification)
+
+    async def _send(self, notification: NotificationDue) -> str:
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._seconds_max):
                 await self._recipient.take(notification)
         except Exception as error:
             # Any: what is wrong with one recipient, or with our telling it, must not stop settlement.
-            await self._not_sent(notification, error, time.monotonic() - started)
-            return
+            return await self._not_sent(notification, error, time.monotonic() - started)
         took = time.monotonic() - started
         await patiently(
             lambda: self._book.note_notification_sent(notification.notification_id), BookUnavailable
         )
-        _count(notification.type, "sent", took)
+        return _count(notification.type, "sent", took)
 
-    async def _not_sent(self, notification: NotificationDue, error: Exception, took: float) -> None:
+    async def _not_sent(self, notification: NotificationDue, error: Exception, took: float) -> str:
         give_up = isinstance(error, Gone) or notification.attempts >= self._schedule.attempts_max
         reason = _one_line(error)
         await patiently(
@@ -124,19 +135,22 @@ class Notifier:
             ),
             BookUnavailable,
         )
-        _count(notification.type, "failed" if give_up else "not_taken", took)
         (_log.error if give_up else _log.warning)(
             "notification_failed" if give_up else "notification_not_taken",
             notification_id=notification.notification_id,
             type=notification.type,
             attempts=notification.attempts,
-            error=reason,
+            # What is neither ours nor the system's may quote what was sent; the row has all of it.
+            error=reason if isinstance(error, (Fault, OSError)) else type(error).__name__,
         )
+        return _count(notification.type, "failed" if give_up else "not_taken", took)
 
 
-def _count(event: str, outcome: str, seconds: float) -> None:
+def _count(event: str, outcome: str, seconds: float) -> str:
+    """The outcome, counted."""
     NOTIFICATIONS.labels(event, outcome).inc()
     NOTIFICATION_SECONDS.labels(outcome).observe(seconds)
+    return outcome
 
 
 def _one_line(error: Exception) -> str:

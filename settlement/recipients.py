@@ -12,6 +12,8 @@ from settlement.notifier import Gone, NotTaken
 from settlement.signing import signed_headers
 
 _GONE = 410
+_LOGGED = ("reservation_id", "campaign", "kind", "sku", "quantity", "state", "version", "due")
+"""Of a notification. A log is no place for who somebody is, and `details` may say anything."""
 _log = structlog.get_logger(__name__)
 
 
@@ -47,14 +49,14 @@ class WebhookRecipient:
 
 
 class LogRecipient:
-    """Writes each notification to the log: for development."""
+    """Writes to the log what each notification is about, but not whom: for development."""
 
     async def take(self, notification: NotificationDue) -> None:
         _log.info(
             "notification",
             notification_id=notification.notification_id,
             type=notification.body["type"],
-            data=notification.body["data"],
+            data={name: value for name, value in notification.body["data"].items() if name in _LOGGED},
         )
 
     async def close(self) -> None:

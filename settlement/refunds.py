@@ -8,7 +8,9 @@ from typing import Protocol
 
 import structlog
 
+from reservation.ids import PaymentId
 from reservation.outcomes import Fault
+from reservation.tracing import NO_TRACER, SpanKind, Tracer, operation
 from settlement.book import BookUnavailable, RefundDue
 from settlement.metrics import REFUND_REQUESTS, REFUND_SECONDS
 from settlement.retry import patiently
@@ -44,7 +46,8 @@ class RefundsDue(Protocol):
 class Refunder:
     """Takes refunds that are due from the book to the provider, for ever."""
 
-    def __init__(self, book: RefundsDue, provider: RefundProvider) -> None:
+    def __init__(self, book: RefundsDue, provider: RefundProvider, tracer: Tracer = NO_TRACER) -> None:
+        self._tracer = tracer
         self._book = book
         self._provider = provider
 
@@ -56,15 +59,18 @@ class Refunder:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _ask(self, refund: RefundDue) -> None:
-        started = time.monotonic()
+        payment = PaymentId.parse(refund.payment_id)
+        reservation_id = payment.reservation if payment is not None else None
+        with operation(self._tracer, "ask for refund", SpanKind.CLIENT, reservation_id) as step:
+            started = time.monotonic()
+            step.outcome = await self._outcome(refund)
+            REFUND_REQUESTS.labels(step.outcome).inc()
+            REFUND_SECONDS.labels(step.outcome).observe(time.monotonic() - started)
+
+    async def _outcome(self, refund: RefundDue) -> str:
         try:
             await self._provider.refund(refund)
-            _count("taken", started)
+            return "taken"
         except RefundNotTaken as error:
-            _count("not_taken", started)
             _log.warning("refund_not_taken", refund_id=refund.refund_id, error=str(error))
-
-
-def _count(outcome: str, started: float) -> None:
-    REFUND_REQUESTS.labels(outcome).inc()
-    REFUND_SECONDS.labels(outcome).observe(time.monotonic() - started)
+            return "not_taken"

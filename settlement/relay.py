@@ -6,6 +6,7 @@ leaves it there, and another sends it a second time, which the book does not min
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,6 +15,8 @@ import structlog
 from reservation.envelope import Envelope, events_in
 from reservation.outbox import Entry
 from reservation.outcomes import StoreUnavailable
+from reservation.tracing import NO_TRACER, SpanKind, Tracer
+from settlement.event_spans import tell_of_batch
 from settlement.in_hand import InHand
 from settlement.metrics import PUBLISH_SECONDS, RELAY_BATCH, RELAY_FAILURES, RELAYED_EVENTS, timed
 from settlement.rabbit import EVENTS, BrokerUnavailable
@@ -38,7 +41,8 @@ class Publisher(Protocol):
 class Relay:
     """Moves events from the outbox to the broker, for ever."""
 
-    def __init__(self, outbox: Reader, broker: Publisher) -> None:
+    def __init__(self, outbox: Reader, broker: Publisher, tracer: Tracer = NO_TRACER) -> None:
+        self._tracer = tracer
         self._outbox = outbox
         self._broker = broker
         self.in_hand = InHand()
@@ -55,7 +59,7 @@ class Relay:
 
     async def relay(self, entries: Sequence[Entry]) -> None:
         """Publish, wait for the confirms, and only then forget."""
-        envelopes = [entry.envelope for entry in entries]
+        envelopes, started_ns = [entry.envelope for entry in entries], time.time_ns()
         events = sum(map(events_in, envelopes))
         RELAY_BATCH.observe(events)
         with self.in_hand.holding(envelopes):
@@ -64,6 +68,9 @@ class Relay:
                 BrokerUnavailable,
                 on_failure=RELAY_FAILURES.inc,
             )
+        if self._tracer.below:
+            to = {"messaging.system": "rabbitmq", "messaging.destination.name": EVENTS}
+            tell_of_batch(self._tracer, "publish", SpanKind.PRODUCER, envelopes, started_ns, to)
         await patiently(lambda: self._outbox.done(entries), StoreUnavailable)
         RELAYED_EVENTS.inc(events)
 

@@ -18,6 +18,7 @@ from reservation.kernel import Store
 from reservation.order_desk import OrderDesk
 from reservation.outcomes import Contended, Fault
 from reservation.record import State
+from reservation.tracing import NO_TRACER, SpanKind, Tracer, operation
 from reservation.waitlist import Waitlist
 from settlement.book_witness import LOOK_SECONDS, BookWitness
 from settlement.metrics import LAPSED, SERVED
@@ -43,7 +44,9 @@ class Sweeper:
         orders: OrderDesk,
         witness: BookWitness,
         patrol: Patrol,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
+        self._tracer = tracer
         self._store = store
         self._catalog = catalog
         self._desk = desk
@@ -69,7 +72,7 @@ class Sweeper:
     async def sweep(self) -> int:
         """Deal with one batch of passed deadlines; how many were dealt with. Raises StoreUnavailable."""
         due = await self._desk.due(BATCH_MAX)
-        lapsed = sum(await asyncio.gather(*(self._alone(self._desk.lapse, one) for one in due)))
+        lapsed = sum(await asyncio.gather(*(self._alone("lapse", self._desk.lapse, one) for one in due)))
         LAPSED.inc(lapsed)
         return lapsed
 
@@ -101,27 +104,27 @@ class Sweeper:
         tally = (await self._store.standing(campaign.id, ["-"])).tally
         if not any(n for name, n in tally.items() if name.startswith(f"{State.DEPOSIT_PAID}/")):
             return
-        cursor = 0
+        cursor, keep = 0, self._desk.keep_appointments
         while True:
             cursor, found = await self._store.scan(campaign.id, cursor)
             waiting = [one.id for one in found if one.state is State.DEPOSIT_PAID]
-            await asyncio.gather(*(self._alone(self._desk.keep_appointments, one) for one in waiting))
+            await asyncio.gather(*(self._alone("reschedule", keep, one) for one in waiting))
             if cursor == 0:
                 return
 
-    @staticmethod
     async def _alone(
-        change: Callable[[ReservationId], Awaitable[bool]], reservation_id: ReservationId
+        self, name: str, change: Callable[[ReservationId], Awaitable[bool]], reservation_id: ReservationId
     ) -> bool:
-        try:
-            return await change(reservation_id)
-        except Contended:
-            return False  # it is still due: the next batch has it
-        except Fault:
-            raise
-        except Exception:  # of another version's making, perhaps: the others are not to wait for it
-            _log.exception("not_lapsed", id=str(reservation_id))
-            return False
+        with operation(self._tracer, name, SpanKind.INTERNAL, reservation_id):
+            try:
+                return await change(reservation_id)
+            except Contended:
+                return False  # it is still due: the next batch has it
+            except Fault:
+                raise
+            except Exception:  # of another version's making, perhaps: the others are not to wait for it
+                _log.exception("not_lapsed", id=str(reservation_id))
+                return False
 
 
 async def again(step: Callable[[], Awaitable[int]], pause_seconds: float) -> None:

@@ -10,9 +10,12 @@ from typing import Protocol
 import structlog
 
 from reservation.envelope import Envelope, events_in, halves, singly
+from reservation.ids import ReservationId
 from reservation.outcomes import Fault
 from reservation.steps import Event
+from reservation.tracing import NO_TRACER, SpanKind, Tracer, operation
 from settlement.book import BookRefused, BookUnavailable
+from settlement.event_spans import tell_of_batch
 from settlement.in_hand import InHand
 from settlement.metrics import (
     SET_ASIDE,
@@ -42,9 +45,10 @@ class Settled(Protocol):
 class Worker:
     """Settles what its source brings, for ever."""
 
-    def __init__(self, source: Source, book: Settled) -> None:
+    def __init__(self, source: Source, book: Settled, tracer: Tracer = NO_TRACER) -> None:
         self._source = source
         self._book = book
+        self._tracer = tracer
         self.in_hand = InHand()
 
     async def open(self) -> None:
@@ -61,6 +65,7 @@ class Worker:
 
     async def settle(self, envelopes: Sequence[Envelope]) -> None:
         """Every event is in the book or among the dead letters when this returns."""
+        started_ns = time.time_ns()
         try:
             await patiently(
                 lambda: timed(SETTLE_SECONDS, self._book.settle(envelopes)),
@@ -70,17 +75,25 @@ class Worker:
         except (BookRefused, Malformed) as refused:
             parts = halves(envelopes)
             if parts is None:
-                await self._set_aside(envelopes[0], str(refused))
+                await self._set_aside(envelopes[0], refused)
             else:  # one of them is bad: find it, and let the others through
                 for part in parts:
                     await self.settle(part)
             return
         _count(envelopes)
+        if self._tracer.below:
+            system = {"db.system.name": "postgresql"}
+            tell_of_batch(self._tracer, "settle", SpanKind.CONSUMER, envelopes, started_ns, system)
 
-    async def _set_aside(self, envelope: Envelope, reason: str) -> None:
+    async def _set_aside(self, envelope: Envelope, refused: Exception) -> None:
         for letter in singly(envelope):
-            _log.error("dead_letter", id=letter.get("id"), type=letter.get("type"), reason=reason)
-            await patiently(partial(self._source.dead_letters.put, letter, reason), Fault)
+            name = str(letter.get("id"))
+            with operation(self._tracer, "set aside", SpanKind.CONSUMER, ReservationId.parse(name)) as step:
+                step.outcome = "dead_letter"
+                # The whole reason, which may quote the event, is with the letter.
+                reason = type(refused.__cause__ or refused).__name__
+                _log.error("dead_letter", id=name, type=letter.get("type"), reason=reason)
+                await patiently(partial(self._source.dead_letters.put, letter, str(refused)), Fault)
             SET_ASIDE.inc()
 
 

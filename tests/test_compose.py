@@ -69,7 +69,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(doorbuster.roles, f"run_{role}", would_run(role))
     monkeypatch.setattr(doorbuster.stack, "run_gateways", would_run("gateway"))
     monkeypatch.setattr(settlement.migrate, "migrate", lambda dsn: found.append("migrate"))
-    monkeypatch.setattr(doorbuster.cli, "configure_logs", lambda role: None)
+    monkeypatch.setattr(doorbuster.cli, "configure_logs", lambda role, level: None)
     monkeypatch.setattr(
         "prometheus_client.start_http_server", lambda port: found.append(f"metrics on {port}")
     )

@@ -105,6 +105,8 @@ async def _reserve(store: RedisStore, terms: Terms, numbers: range) -> None:
 class _Group:
     """Who waits for many reservations."""
 
+    span_id = 0
+
     def __init__(self, left: int) -> None:
         self._left = left
         self.all_made: asyncio.Future[None] = asyncio.get_running_loop().create_future()

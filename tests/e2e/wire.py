@@ -27,7 +27,7 @@ def assert_problem(answer: Answer, code: str, path: str | None = None) -> dict[s
     assert problem["title"]
     assert problem["detail"]
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
-    allowed = MEMBERS | {"retry_after_s", "opens_at", "reason", "errors"}
+    allowed = MEMBERS | {"retry_after_s", "opens_at", "reason", "errors", "trace_id"}
     assert allowed >= problem.keys() >= MEMBERS
     if code == "invalid_request":
         assert problem["errors"], problem
