@@ -14,6 +14,8 @@ from doorbuster import bootstrap
 from doorbuster.settings import Settings
 from reservation.outcomes import Fault
 from reservation.tasks import end
+from settlement.sweeper import again
+from settlement.traffic import COPY_SECONDS
 
 STOP_SECONDS_MAX = 10.0
 JWT_SECRET_CHARS_SAFE = 32
@@ -118,8 +120,12 @@ async def run_relay(settings: Settings) -> None:
 
 async def run_sweeper(settings: Settings) -> None:
     stop = stop_on_signals()
-    async with checked_store(settings, stop), bootstrap.sweeper(settings) as sweeper:
-        await until(stop, *sweeper.loops())
+    async with (
+        checked_store(settings, stop),
+        bootstrap.sweeper(settings) as sweeper,
+        bootstrap.traffic_copy(settings) as traffic,
+    ):
+        await until(stop, *sweeper.loops(), again(traffic.step, COPY_SECONDS))
 
 
 async def _leave(closing: Coroutine[Any, Any, None]) -> None:

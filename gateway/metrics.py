@@ -6,8 +6,10 @@ import asyncio
 import os
 from bisect import bisect_right
 from collections import Counter as Counts
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -21,6 +23,9 @@ RESERVATIONS = Counter(
 )
 REPLAYS = Counter(
     "doorbuster_replays_total", "Reservation requests that a retry had made before.", ["campaign"]
+)
+VISITS = Counter(
+    "doorbuster_visits_total", "Campaigns looked at, and event streams of campaigns opened.", ["campaign"]
 )
 REQUESTS = Histogram(
     "doorbuster_request_duration_seconds",
@@ -41,18 +46,30 @@ WATCHERS_DROPPED = Counter(
 )
 
 
+class Traffic(Protocol):
+    """Where what happened is noted for the report; gateway.traffic does."""
+
+    def count(self, campaign: str, what: str, times: int = 1) -> None: ...
+
+    def asked(self, campaign: str, users: Iterable[str]) -> None: ...
+
+
 class Tally:
     """What the fast lane answered, put into the metrics once for all that were answered together: with its
     lock and its file, a counter costs as much as a look into the store."""
 
-    def __init__(self, route: str, method: str) -> None:
+    def __init__(self, route: str, method: str, traffic: Traffic) -> None:
         self._route, self._method = route, method
+        self._traffic = traffic
         self._outcomes: Counts[tuple[str, str, str]] = Counts()
+        self._askers: defaultdict[str, set[str]] = defaultdict(set)
+        """By campaign: the users who asked."""
         self._durations: dict[int, list[float]] = {}
         self._flush_is_due = False
 
-    def note(self, campaign: str, kind: str, outcome: str, status: int, seconds: float) -> None:
+    def note(self, campaign: str, kind: str, outcome: str, status: int, seconds: float, user: str) -> None:
         self._outcomes[campaign, kind, outcome] += 1
+        self._askers[campaign].add(user)
         self._durations.setdefault(status, []).append(seconds)
         if not self._flush_is_due:
             self._flush_is_due = True
@@ -62,9 +79,14 @@ class Tally:
         self._flush_is_due = False
         for labels, count in self._outcomes.items():
             RESERVATIONS.labels(*labels).inc(count)
+            campaign, _, outcome = labels
+            self._traffic.count(campaign, outcome, count)
+        for campaign, users in self._askers.items():
+            self._traffic.asked(campaign, users)
         for status, observed in self._durations.items():
             observe_all(REQUESTS.labels(self._route, self._method, str(status)), observed)
         self._outcomes.clear()
+        self._askers.clear()
         self._durations.clear()
 
 

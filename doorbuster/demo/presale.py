@@ -17,9 +17,10 @@ from doorbuster.demo.checks import (
     spent,
 )
 from doorbuster.demo.log import Log, Place, View
-from doorbuster.demo.report import Played, figures, funnel, money, offers_table, refusals, states
+from doorbuster.demo.report import Played, figures, funnel, offers_table, refusals, states
 from doorbuster.demo.shopper import Shopper, or_from
 from doorbuster.demo.stage import Ended, Stage, come_true, instant, until
+from doorbuster.money import money
 
 CAMPAIGN = "singles-day-phones"
 OPENS_IN_SECONDS = 1.0
@@ -129,7 +130,7 @@ async def play(stage: Stage, buyers: int) -> Played:
         *check_ranking(final, amounts, spent(stage.log, ends_at)),
         *_check_notices(stage, ended),
     ]
-    return Played(_lines(stage, ended, at_gap, final), violations)
+    return stage.played(_lines(stage, ended, at_gap, final), violations)
 
 
 class _Presale:
@@ -143,6 +144,7 @@ class _Presale:
     async def buy(self, buyer: Shopper, mood: Mood) -> None:
         """One buyer's presale of phones."""
         dice = buyer.dice
+        await buyer.visit()
         if dice.random() < EARLY_SHARE and time.time() < self._stage.opens_at:
             await buyer.reserve("phone-16", answers=or_from("not_started", self._stage.opens_at, "held"))
         second = mood in SECOND_WAVE and dice.random() < 0.5
