@@ -44,6 +44,9 @@ _STYLE: Any = {
     "text.parse_math": False,  # a SKU may have a dollar in it
 }
 _BARS_MAX = 60
+_TIMES = (("seconds", 1), ("minutes", 60), ("hours", 3600), ("days", 86_400), ("years", 31_557_600))
+_TIMES_MAX = 300
+"""Then the next unit reads better."""
 _OFFERS_MAX = 6
 _OFFER_BARS_MAX = 12
 
@@ -100,7 +103,7 @@ def _requests(minutes: Sequence[Json]) -> Picture:
     if known:
         high = [refused[at] for at in places]
         axes.bar(places, high, wide * 0.9, low, align="edge", color=_FAINT, label="refused")
-        axes.legend(loc="upper right")
+        _legend(axes, 2)
     axes.set_xlabel("minutes from the opening")
     _count_axis(axes)
     by = "minute" if wide == 1 else f"{wide} minutes"
@@ -109,27 +112,32 @@ def _requests(minutes: Sequence[Json]) -> Picture:
 
 
 def _levels(levels: Mapping[str, Sequence[Json]]) -> Picture:
-    """What was left of each offer, over time."""
+    """What was left of each offer, as a share of what there was, over time."""
     chosen = dict(list(levels.items())[:_OFFERS_MAX])
     last_s = max(points[-1]["after_s"] for points in chosen.values())
-    unit, size = next(
-        (u, s) for u, s in (("s", 1), ("min", 60), ("h", 3600), ("d", 86_400)) if last_s / s <= 300
-    )
+    unit, size = next((name, one) for name, one in _TIMES if last_s / one <= _TIMES_MAX)
     figure, axes = _axes()
+    told = []
     for (sku, points), colour in zip(chosen.items(), _SERIES, strict=False):
-        shown = [one for one in points if one["after_s"] > 0] or list(points[-1:])
-        stocked = [one for one in points if one["after_s"] <= 0]
-        begins = stocked[-1]["stock"] - stocked[-1]["taken"] if stocked else shown[0]["stock"]
-        times = [0.0, *(max(0.0, one["after_s"]) / size for one in shown), last_s / size]
-        left = [begins, *(one["stock"] - one["taken"] for one in shown)]
+        before = [one for one in points if one["after_s"] <= 0]
+        after = [one for one in points if one["after_s"] > 0]
+        begins = before[-1] if before else after[0] | {"taken": 0}
+        left = [_left(one) for one in (begins, *after)]
+        times = [0.0, *(one["after_s"] / size for one in after), max(last_s, 1.0) / size]
         axes.step(times, [*left, left[-1]], where="post", color=colour, label=sku, linewidth=1.6)
-    axes.set_ylim(bottom=0)
+        told.append(f"{sku}: {left[-1]:.0f} % left")
+    axes.set_ylim(0, 102)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"from the opening ({unit})")
+    axes.set_xlabel(f"{unit} from the opening")
     _count_axis(axes)
-    axes.legend(loc="upper right")
-    text = ", ".join(f"{sku}: {one[-1]['stock'] - one[-1]['taken']:,} left" for sku, one in chosen.items())
-    return _picture(figure, "levels", "Units left over time", f"In the end {text}.")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f} %"))
+    _legend(axes, len(chosen))
+    return _picture(figure, "levels", "What was left, over time", f"In the end {', '.join(told)}.")
+
+
+def _left(level: Json) -> float:
+    """Of stock, in per cent."""
+    return 100 * (level["stock"] - level["taken"]) / level["stock"] if level["stock"] else 0.0
 
 
 def _offers(offers: Sequence[Json]) -> Picture:
@@ -144,7 +152,7 @@ def _offers(offers: Sequence[Json]) -> Picture:
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    _legend(axes, 2)
     text = "; ".join(f"{one['sku']}: {one['units_sold']:,} of {one['stock'] or 0:,}" for one in chosen)
     return _picture(figure, "offers", "Sold of what there was", text)
 
@@ -179,7 +187,7 @@ def _beside(report: Json) -> Picture:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("minutes from the opening")
     _count_axis(axes)
-    axes.legend(loc="lower right")
+    _legend(axes, 2)
     now, before = (sum(one["reserved"] for one in found["minutes"]) for found in (report, compared))
     text = f"{now:,} reservations, {before:,} in {name_of(compared['campaign'])}"
     return _picture(figure, "beside", "Reservations, beside the earlier campaign", text)
@@ -211,6 +219,11 @@ def _axes(height: float = _INCHES[1], grid: str = "y") -> tuple[Figure, Axes]:
         axes.grid(axis=grid, linewidth=0.6)  # type: ignore[arg-type]
         axes.set_axisbelow(True)
     return figure, axes
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    """Above what is drawn, where it covers nothing."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(entries, 3), borderaxespad=0.2)
 
 
 def _count_axis(axes: Axes) -> None:
