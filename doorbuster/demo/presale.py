@@ -244,6 +244,7 @@ class _Presale:
         """There are few: they sell out, and who comes later stands in line for what comes back."""
         await self._stage.opening()
         first = [self._stage.shopper(f"first-{n}") for n in range(stock)]
+        await asyncio.gather(*(one.visit() for one in first))
         await first[0].quote("tablet-11")
         taken = await asyncio.gather(*(one.reserve("tablet-11") for one in first))
         buying = [
@@ -254,6 +255,7 @@ class _Presale:
         waiting = []
         for number in range(stock):  # one after the other, so that everybody knows who was first
             waiter = self._stage.shopper(f"waiter-{number}")
+            await waiter.visit()
             held = await waiter.reserve("tablet-11", answers="sold_out held")
             if held is not None:  # something came back when nobody stood in line
                 buying.append(asyncio.create_task(self._buy_tablet(waiter, held, turn=0)))

@@ -134,6 +134,7 @@ class _TradeIn:
         match mood:
             case Mood.BORROWER:
                 other = self._stage.shopper(f"{owner.name}-friend")
+                await other.visit()
                 await other.reserve("hdmi-cable", order_id=order_id, answers="not_eligible")
                 await other.reserve("hdmi-cable", answers="not_eligible")
             case Mood.MODEST:

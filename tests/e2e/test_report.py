@@ -11,11 +11,18 @@ from typing import Any
 import psycopg
 import pytest
 
+from settlement.report.reader import ReportReader
+from settlement.report.report import Report, Reporter
 from tests.e2e.recount import Log, check_minutes, recounted
 from tests.e2e.wire import assert_problem
 from tests.stack import Client, Stack, eventually, in_phase, presale, sale, token, trade_in
 
 Json = dict[str, Any]
+
+
+@pytest.fixture
+def reporter(up: Stack, postgres_server_dsn: str) -> Reporter:
+    return Reporter(ReportReader(postgres_server_dsn.replace("/postgres?", "/e2e?")))
 
 
 async def created(client: Client, document: Json) -> Log:
@@ -29,13 +36,13 @@ async def reported(client: Client, campaign: str, query: str = "") -> Any:
     return answer.body
 
 
-async def agrees(up: Stack, book: psycopg.Connection, log: Log) -> Json:
+async def agrees(reporter: Reporter, book: psycopg.Connection, log: Log) -> Json:
     """The report, once it says what the events and the client's log say."""
 
     async def look() -> tuple[Json, Json]:
-        said = await asyncio.to_thread(up.run, "report", log.campaign, "--json")
-        assert said.returncode == 0, said.stderr
-        return json.loads(said.stdout), recounted(book, log.campaign, log)
+        found = await reporter.report(log.campaign)
+        assert isinstance(found, Report), found
+        return found.to_json(), recounted(book, log.campaign, log)
 
     def same(found: tuple[Json, Json]) -> bool:
         return all(found[0][part] == expected for part, expected in found[1].items())
@@ -57,7 +64,7 @@ def of_tier(client: Client, user: str, tier: str) -> str:
 
 
 async def test_a_flash_sales_figures_are_what_its_events_say(
-    up: Stack, client: Client, book_connection: psycopg.Connection
+    reporter: Reporter, client: Client, book_connection: psycopg.Connection
 ) -> None:
     offers = [
         {"sku": "phone", "title": "Phone", "price": 5000, "stock": 3, "per_user": 2},
@@ -105,7 +112,7 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
     path = f"/v1/campaigns/{document['id']}/offers/phone/stock"
     assert (await client.call("POST", path, service=True, json_body={"delta": 2})).status == 200
 
-    report = await agrees(up, book_connection, log)
+    report = await agrees(reporter, book_connection, log)
     summary = report["summary"]
     assert (summary["visitors"], summary["visits"]) == (6, 8)
     assert (summary["reservations"], summary["orders"], summary["gmv"]) == (8, 4, 9_500 + 5000 + 300 + 777)
@@ -120,7 +127,7 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
 
 
 async def test_a_presales_figures_are_what_its_events_say(
-    up: Stack, client: Client, book_connection: psycopg.Connection
+    reporter: Reporter, client: Client, book_connection: psycopg.Connection
 ) -> None:
     gifts = [{"sku": "case", "first": 2}]
     offers = [
@@ -156,7 +163,7 @@ async def test_a_presales_figures_are_what_its_events_say(
     await client.in_state(held["late"], "late", "confirmed")
     assert_problem(await log.reserve(client, "tardy"), "ended")
 
-    report = await agrees(up, book_connection, log)
+    report = await agrees(reporter, book_connection, log)
     assert report["presale"] == {
         "deposits": 7,
         "deposits_amount": 900,
@@ -173,7 +180,7 @@ async def test_a_presales_figures_are_what_its_events_say(
 
 
 async def test_a_trade_ins_figures_are_what_its_events_say(
-    up: Stack, client: Client, book_connection: psycopg.Connection
+    reporter: Reporter, client: Client, book_connection: psycopg.Connection
 ) -> None:
     tv = f"tv-{uuid.uuid4().hex[:8]}"
     document = trade_in(
@@ -201,7 +208,7 @@ async def test_a_trade_ins_figures_are_what_its_events_say(
     assert (await client.cancel_order(orders["cat"])).status == 200
     await client.in_state(cat["id"], "cat", "cancelled")
 
-    report = await agrees(up, book_connection, log)
+    report = await agrees(reporter, book_connection, log)
     assert report["trade_in"] == {
         "qualified": 1,
         "units_granted": 2,
@@ -213,7 +220,7 @@ async def test_a_trade_ins_figures_are_what_its_events_say(
 
 
 async def test_traffic_is_counted_to_the_request_over_two_processes(
-    up: Stack, client: Client, book_connection: psycopg.Connection
+    reporter: Reporter, client: Client, book_connection: psycopg.Connection
 ) -> None:
     """And while it is, reports are made, which hold up nothing and are all of one instant."""
     document = sale(offers=[{"sku": "phone", "price": 5000, "stock": 30, "per_user": 1}])
@@ -232,7 +239,7 @@ async def test_traffic_is_counted_to_the_request_over_two_processes(
             assert summary["units_reserved"] == summary["reservations"] <= 30
 
     await asyncio.gather(*(shop(number) for number in range(240)), read())
-    report = await agrees(up, book_connection, log)
+    report = await agrees(reporter, book_connection, log)
     assert sum(log.counts.values()) == 480
     assert report["summary"]["visitors"] == 60
     assert set(report["refusals"]) <= {"sold_out", "quota_exceeded"}
@@ -275,7 +282,8 @@ async def test_the_command_writes_a_page_and_tables_and_says_in_a_line_what_is_w
     up: Stack, client: Client, tmp_path: Path
 ) -> None:
     campaign = await client.create(title="双十一 <b>Sale</b>")
-    await eventually(lambda: asyncio.to_thread(up.run, "report", campaign), lambda done: done.returncode == 0)
+    path = f"/v1/campaigns/{campaign}/report"
+    await eventually(lambda: client.call("GET", path, service=True), lambda answer: answer.status == 200)
     page, directory = tmp_path / "new" / "report.html", tmp_path / "tables"
     done = up.run("report", campaign, "--html", str(page), "--csv", str(directory))
     assert (done.returncode, done.stderr) == (0, "")
@@ -285,7 +293,6 @@ async def test_the_command_writes_a_page_and_tables_and_says_in_a_line_what_is_w
         *("summary.csv", "offers.csv", "tiers.csv", "minutes.csv", "refusals.csv")
     }
     for arguments, code, text in (
-        (["nowhere"], 2, "there is no campaign nowhere"),
         ([campaign, "--compare", "nowhere"], 2, "there is no campaign nowhere"),
         ([campaign, "--html", str(page / "under")], 2, "cannot write"),
     ):
@@ -295,9 +302,8 @@ async def test_the_command_writes_a_page_and_tables_and_says_in_a_line_what_is_w
         assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("dsn", ["postgresql://postgres@127.0.0.1:1/postgres"])
-def test_a_book_that_is_away_is_said_in_a_line(up: Stack, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
-    monkeypatch.setenv("DOORBUSTER_POSTGRES_DSN", dsn)
+def test_a_book_that_is_away_is_said_in_a_line(up: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOORBUSTER_POSTGRES_DSN", "postgresql://postgres@127.0.0.1:1/postgres")
     done = up.run("report", "any")
     assert done.returncode == 3
     assert done.stderr.startswith("doorbuster: BookUnavailable: ")
