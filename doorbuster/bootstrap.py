@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import structlog
@@ -28,6 +29,7 @@ from reservation.outcomes import StoreUnavailable
 from reservation.redis_store import RedisStore
 from reservation.servers import Servers, all_clients, connected
 from reservation.tracing import NO_TRACER, Tracer
+from reservation.traffic import TrafficLog
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
 from settlement.audit import Auditor
@@ -43,8 +45,11 @@ from settlement.recipients import LogRecipient, WebhookRecipient
 from settlement.reconcile import Reconciler
 from settlement.refunds import Refunder
 from settlement.relay import Relay
+from settlement.report.reader import ReportReader
+from settlement.report.report import Reporter
 from settlement.source import OutboxSource, Source
 from settlement.sweeper import Sweeper
+from settlement.traffic import TrafficCopy
 from settlement.worker import Worker
 
 if TYPE_CHECKING:
@@ -168,6 +173,7 @@ async def gateway_parts(
     from gateway.auth import Authenticator
     from gateway.jwks import KeySet
     from gateway.provider import HostedCheckout
+    from gateway.traffic import Traffic
     from gateway.webhook import WebhookVerifier
 
     if settings.jwks is None:
@@ -200,12 +206,19 @@ async def gateway_parts(
             provider=HostedCheckout(pay_url),
             verifier=verifier,
             audit=Auditor(store, the_book).audit,
+            report=reporter(settings).report,
+            traffic=Traffic(TrafficLog(servers), clock, _people_key(settings)),
             backlog=Outbox(servers, consumer_name(), observer=vitals.store).backlog,
             outbox_events_max=settings.outbox_events_max,
             checks={"store": unfenced(store), "book": the_book.ping},
             tracer=tracer,
             sandbox_base_url=own_url if settings.sandbox else None,
         )
+
+
+def _people_key(settings: Settings) -> bytes:
+    """What digests of people are made with: the same in all processes, and nobody else's."""
+    return blake2b(_needed(settings, "service_key").encode(), digest_size=32, person=b"traffic").digest()
 
 
 @asynccontextmanager
@@ -221,6 +234,11 @@ async def administration(settings: Settings) -> AsyncIterator[tuple[Administrati
 async def auditor(settings: Settings) -> AsyncIterator[tuple[Auditor, Catalog, Book]]:
     async with _store_and_book(settings) as (store, the_book):
         yield Auditor(store, the_book), Catalog(store, StoreClock()), the_book
+
+
+def reporter(settings: Settings) -> Reporter:
+    """It connects for each report, and to the book alone."""
+    return Reporter(ReportReader(_needed(settings, "postgres_dsn")))
 
 
 @asynccontextmanager
@@ -311,6 +329,16 @@ async def sweeper(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIt
             catalog.all,
         )
         yield Sweeper(store, catalog, desk, waitlist, orders, witness, patrol, tracer)
+
+
+@asynccontextmanager
+async def traffic_copy(settings: Settings, vitals: Vitals) -> AsyncIterator[TrafficCopy]:
+    """On connections of its own: nothing that has to be done in time waits for it."""
+    async with (
+        redis_servers(settings) as servers,
+        book(settings, connections_max=1, vitals=vitals) as the_book,
+    ):
+        yield TrafficCopy(TrafficLog(servers), the_book)
 
 
 @asynccontextmanager

@@ -216,6 +216,37 @@ def reconcile(
 
 
 @app.command()
+def report(
+    campaign: Annotated[str, typer.Argument(help="The campaign.")],
+    html: Annotated[Path | None, typer.Option(help="Write one HTML file, with pictures.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write CSV files into this directory.")] = None,
+    as_json: AsJson = False,
+    compare: Annotated[str | None, typer.Option(help="An earlier campaign, to put beside it.")] = None,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """What a campaign came to: its figures, by the book, and pictures of them."""
+    from doorbuster.report.run import run_report, write_page, write_tables
+    from doorbuster.report.text import text
+    from reservation.outcomes import Refusal
+
+    configure_logs("report")
+    found = asyncio.run(run_report(_with_book(data_dir), campaign, compare))
+    if isinstance(found, Refusal):
+        typer.echo(f"doorbuster: {found.detail.rstrip('.')}", err=True)
+        raise typer.Exit(2)
+    if html is not None:
+        write_page(found, html)
+    if csv is not None:
+        write_tables(found, csv)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    elif html is None and csv is None:
+        typer.echo(text(found))
+    else:
+        typer.echo("\n".join(str(path) for path in (html, csv) if path is not None))
+
+
+@app.command()
 def token(
     user: Annotated[str, typer.Option(help="The user's id.")],
     tier: Annotated[str | None, typer.Option(help="The user's tier.")] = None,
@@ -268,12 +299,13 @@ def dead_letters(
 def demo(
     shoppers: Annotated[int, typer.Option(help="Of the flash sale.", min=10, max=100_000)] = 2_000,
     seed: Annotated[int, typer.Option(help="Of the shoppers' moods.")] = 1,
+    report: Annotated[Path, typer.Option(help="Where the reports go.")] = Path("doorbuster-report"),
 ) -> None:
     """The whole thing, once, with simulated shoppers; what `make demo` runs."""
     from doorbuster.demo import run_demo
 
     configure_logs("demo")
-    raise typer.Exit(asyncio.run(run_demo(shoppers, seed)))
+    raise typer.Exit(asyncio.run(run_demo(shoppers, seed, report)))
 
 
 def _reaching(data_dir: Path, *, broker: bool = False) -> Settings:
@@ -284,6 +316,18 @@ def _reaching(data_dir: Path, *, broker: bool = False) -> Settings:
     if settings.redis_url is None and not (broker and settings.amqp_url):
         raise SettingsError(
             f"DOORBUSTER_REDIS_URL: is not set, and no `doorbuster up` runs in {data_dir} (see --data-dir)"
+        )
+    return settings
+
+
+def _with_book(data_dir: Path) -> Settings:
+    """Settings that reach the book of a running system."""
+    from doorbuster.data_dir import stack_settings
+
+    settings = stack_settings(data_dir)
+    if settings.postgres_dsn is None:
+        raise SettingsError(
+            f"DOORBUSTER_POSTGRES_DSN: is not set, and no `doorbuster up` runs in {data_dir} (see --data-dir)"
         )
     return settings
 

@@ -15,6 +15,8 @@ from doorbuster.settings import Settings
 from doorbuster.vitals import Vitals
 from reservation.outcomes import Fault
 from reservation.tasks import end
+from settlement.sweeper import again
+from settlement.traffic import COPY_SECONDS
 
 STOP_SECONDS_MAX = 10.0
 JWT_SECRET_CHARS_SAFE = 32
@@ -139,9 +141,10 @@ async def run_sweeper(settings: Settings) -> None:
         checked_store(settings, stop),
         bootstrap.tracer(settings, "sweeper") as tracer,
         bootstrap.sweeper(settings, vitals, tracer) as sweeper,
+        bootstrap.traffic_copy(settings, vitals) as traffic,
         vitals.told(),
     ):
-        await until(stop, *sweeper.loops())
+        await until(stop, *sweeper.loops(), again(traffic.step, COPY_SECONDS))
 
 
 async def _leave(closing: Coroutine[Any, Any, None]) -> None:

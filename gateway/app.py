@@ -22,9 +22,11 @@ from gateway.problems import Problem
 from gateway.provider import CheckoutProvider
 from gateway.quotes import Quotes
 from gateway.rankings import Rankings
+from gateway.reports import Report, Reports
 from gateway.reservations import Reservations
 from gateway.sandbox import Sandbox
 from gateway.streams import Streams
+from gateway.traffic import Traffic, Visits
 from gateway.waitlists import Waitlists
 from gateway.webhook import WebhookVerifier
 from reservation.administration import Administration
@@ -62,6 +64,8 @@ class Parts:
     provider: CheckoutProvider
     verifier: WebhookVerifier
     audit: Audit
+    report: Report
+    traffic: Traffic
     backlog: Callable[[int], Awaitable[Backlog]]
     outbox_events_max: int
     """Beyond it, no new reservations: the store's memory has to last until the book is back."""
@@ -74,16 +78,19 @@ class Parts:
 
 def build(parts: Parts) -> web.Application:
     """The application. It follows the catalog while it runs."""
-    shop = Shop(parts.store, parts.catalog, parts.clock)
+    traffic = parts.traffic
+    visits = Visits(traffic, parts.authenticator)
+    shop = Shop(parts.store, parts.catalog, parts.clock, visits)
     admission = Admission(wait=lambda: parts.store.wait())
-    reservations = Reservations(parts.desk, parts.catalog, parts.authenticator, admission)
-    streams = Streams(shop, parts.desk, reservations.view, parts.watch, parts.authenticator)
+    reservations = Reservations(parts.desk, parts.catalog, parts.authenticator, admission, traffic)
+    streams = Streams(shop, parts.desk, reservations.view, parts.watch, parts.authenticator, visits)
     payments = Payments(parts.desk, parts.authenticator, parts.provider, parts.verifier)
-    quotes = Quotes(parts.desk, parts.authenticator)
-    waitlists = Waitlists(parts.waitlist, parts.authenticator)
+    quotes = Quotes(parts.desk, parts.authenticator, traffic)
+    waitlists = Waitlists(parts.waitlist, parts.authenticator, traffic)
     rankings = Rankings(parts.store, parts.catalog, parts.authenticator)
     orders = Orders(parts.orders, parts.desk, reservations, parts.authenticator)
     admin = Admin(parts.administration, parts.catalog, shop, parts.authenticator, parts.audit)
+    reports = Reports(parts.report, parts.authenticator)
     operators = Operators(parts.store, parts.catalog, parts.clock, parts.backlog, parts.checks, admission)
     routes: list[tuple[str, str, Handler]] = [
         ("POST", "/v1/campaigns/{campaign}/reservations", reservations.reserve),
@@ -94,6 +101,7 @@ def build(parts: Parts) -> web.Application:
         ("POST", "/v1/campaigns/{campaign}/actions", admin.act),
         ("POST", "/v1/campaigns/{campaign}/offers/{sku}/stock", admin.restock),
         ("GET", "/v1/campaigns/{campaign}/audit", admin.audit),
+        ("GET", "/v1/campaigns/{campaign}/report", reports.get),
         ("POST", "/v1/campaigns/{campaign}/quote", quotes.quote),
         ("POST", "/v1/campaigns/{campaign}/waitlist", waitlists.join),
         ("GET", "/v1/campaigns/{campaign}/waitlist", waitlists.get),
@@ -124,11 +132,14 @@ def build(parts: Parts) -> web.Application:
         ]
         app.on_cleanup.append(sandbox.close)
     _add(app, routes, admission, parts.tracer)
-    lane = FastLane(parts.store, parts.desk, parts.catalog, parts.authenticator, admission, parts.tracer)
+    lane = FastLane(
+        parts.store, parts.desk, parts.catalog, parts.authenticator, admission, traffic, parts.tracer
+    )
     app[ADMISSION], app[FAST_LANE] = admission, lane
     app.cleanup_ctx.append(_heeding_backlog(parts, admission))
     app.cleanup_ctx.append(_following(parts.catalog))
     app.cleanup_ctx.append(streams.running)
+    app.cleanup_ctx.append(_noting(traffic))
     app.on_shutdown.append(streams.end_all)
     return app
 
@@ -178,6 +189,10 @@ def _heeding_backlog(parts: Parts, admission: Admission) -> Callable[[web.Applic
         await end(watcher)
 
     return heed
+
+
+def _noting(traffic: Traffic) -> Callable[[web.Application], AsyncIterator[None]]:
+    return lambda app: traffic.running(app)
 
 
 def _following(catalog: Catalog) -> Callable[[web.Application], AsyncIterator[None]]:

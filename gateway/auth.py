@@ -91,6 +91,13 @@ class Authenticator:
             return None
         return await self.user(request)
 
+    def is_service(self, request: web.Request) -> bool:
+        """Whether a service asks, with its key."""
+        try:
+            return self._is_service(_bearer(request))
+        except Problem:
+            return False
+
     async def service(self, request: web.Request) -> None:
         """Let services through. Raises Problem."""
         token = _bearer(request)

@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from gateway.problems import Problem
+from gateway.traffic import Visits
 from gateway.views import campaign_view, stock_counters
 from reservation.campaign import Campaign
 from reservation.catalog import Catalog
@@ -33,7 +34,8 @@ class _Shown(NamedTuple):
 class Shop:
     """Campaign answers, made once for all who ask within FRESH_SECONDS."""
 
-    def __init__(self, store: Store, catalog: Catalog, clock: StoreClock) -> None:
+    def __init__(self, store: Store, catalog: Catalog, clock: StoreClock, visits: Visits) -> None:
+        self._visits = visits
         self._store = store
         self._catalog = catalog
         self._clock = clock
@@ -51,6 +53,7 @@ class Shop:
         shown = await self._fresh(campaign_id)
         if shown is None:
             raise Problem.of(no_campaign(campaign_id))
+        await self._visits.note(request, campaign_id)
         return _conditional(request, shown.body, shown.etag)
 
     async def recent(self, campaign_id: str) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from gateway.admission import Admission, overloaded
 from gateway.auth import Authenticator, User
 from gateway.endpoint import decode_json, store_unavailable
 from gateway.granted import Granted
-from gateway.metrics import Tally
+from gateway.metrics import Tally, Traffic
 from gateway.problems import Problem
 from gateway.request_spans import tell_of_request, trace_id_text
 from gateway.reservations import ReserveBody, is_idempotency_key
@@ -72,6 +72,7 @@ class FastLane:
         catalog: Catalog,
         authenticator: Authenticator,
         admission: Admission,
+        traffic: Traffic,
         tracer: Tracer = NO_TRACER,
     ) -> None:
         self.tracer = tracer
@@ -82,7 +83,7 @@ class FastLane:
         self._authenticator = authenticator
         self._ready: dict[tuple[str, str | None, bytes], _Ready] = {}
         self.admission = admission
-        self.tally = Tally(ROUTE, "POST")
+        self.tally = Tally(ROUTE, "POST", traffic)
 
     def take(self, message: RawRequestMessage, payload: StreamReader, way: Way) -> bool:
         """Whether the request is now this lane's. Reads nothing of it that another could not read again."""
@@ -195,7 +196,8 @@ class _Asked:
     def _answer(self, outcome: str, status: int, response: bytes) -> None:
         lane, campaign = self._lane, self._ready.campaign
         lane.admission.requests -= 1
-        lane.tally.note(campaign.id, campaign.kind, outcome, status, time.perf_counter() - self._started)
+        took = time.perf_counter() - self._started
+        lane.tally.note(campaign.id, campaign.kind, outcome, status, took, self._user.id)
         self._way.answer(response)
 
 

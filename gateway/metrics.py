@@ -7,6 +7,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -23,6 +24,9 @@ RESERVATIONS = Counter(
 )
 REPLAYS = Counter(
     "doorbuster_replays_total", "Reservation requests that a retry had made before.", ["campaign"]
+)
+VISITS = Counter(
+    "doorbuster_visits_total", "Campaigns looked at, and event streams of campaigns opened.", ["campaign"]
 )
 REQUESTS = Histogram(
     "doorbuster_request_duration_seconds",
@@ -48,6 +52,14 @@ WATCHERS_DROPPED = Counter(
 )
 
 
+class Traffic(Protocol):
+    """Where what happened is noted for the report; gateway.traffic does."""
+
+    def count(self, campaign: str, what: str, times: int = 1) -> None: ...
+
+    def asked(self, campaign: str, users: Iterable[str]) -> None: ...
+
+
 RESERVE_OUTCOMES = (
     "held",
     "overloaded",
@@ -71,6 +83,7 @@ def begin(campaign: str, kind: str) -> None:
     if campaign not in _begun:
         _begun.add(campaign)
         REPLAYS.labels(campaign)
+        VISITS.labels(campaign)
         for outcome in RESERVE_OUTCOMES:
             RESERVATIONS.labels(campaign, kind, outcome)
 
@@ -79,26 +92,31 @@ class Tally:
     """What the fast lane answered, put into the metrics once for all that were answered together: with its
     lock and its file, a counter costs as much as a look into the store."""
 
-    def __init__(self, route: str, method: str) -> None:
+    def __init__(self, route: str, method: str, traffic: Traffic) -> None:
         self._route, self._method = route, method
-        self._noted: dict[tuple[str, str, str, int], list[float]] = {}
+        self._traffic = traffic
+        self._noted: dict[tuple[str, str, str, int], tuple[list[float], list[str]]] = {}
+        """By campaign, kind, outcome and status: how long each took, and who asked."""
         self._counters: dict[tuple[str, str, str], Counter] = {}
         self._histograms: dict[int, Histogram] = {}
 
-    def note(self, campaign: str, kind: str, outcome: str, status: int, seconds: float) -> None:
+    def note(self, campaign: str, kind: str, outcome: str, status: int, seconds: float, user: str) -> None:
         noted = self._noted.get((campaign, kind, outcome, status))
         if noted is not None:
-            noted.append(seconds)
+            noted[0].append(seconds)
+            noted[1].append(user)
             return
         if not self._noted:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._noted[campaign, kind, outcome, status] = [seconds]
+        self._noted[campaign, kind, outcome, status] = [seconds], [user]
 
     def flush(self) -> None:
         noted, self._noted = self._noted, {}
-        for (campaign, kind, outcome, status), durations in noted.items():
+        for (campaign, kind, outcome, status), (durations, users) in noted.items():
             self._counter(campaign, kind, outcome).inc(len(durations))
             observe_all(self._histogram(status), durations)
+            self._traffic.count(campaign, outcome, len(durations))
+            self._traffic.asked(campaign, users)
 
     def _counter(self, campaign: str, kind: str, outcome: str) -> Counter:
         labels = campaign, kind, outcome

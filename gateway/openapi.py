@@ -197,6 +197,7 @@ def _answers() -> dict[str, Schema]:
                 ),
             }
         ),
+        "Report": _report(),
         "Problem": _object(
             {
                 "type": _TEXT,
@@ -216,6 +217,37 @@ def _answers() -> dict[str, Schema]:
             },
             optional=("retry_after_s", "opens_at", "reason", "outcome", "errors", "trace_id"),
         ),
+    }
+
+
+def _report() -> Schema:
+    figures: Schema = {"type": "object", "description": "Figures by name; null is not known."}
+    maybe: Schema = {"type": ["object", "null"]}
+    rows = _array(figures)
+    campaign = dict.fromkeys(("id", "kind", "currency", "status"), _TEXT)
+    campaign |= {"title": {"type": ["string", "null"]}, "opens_at": _INSTANT, "closes_at": _INSTANT}
+    return {
+        **_object(
+            {
+                "campaign": _object(campaign),
+                "as_of": _INSTANT,
+                "summary": figures,
+                "refusals": maybe,
+                "funnel": rows,
+                "refunds": figures,
+                "presale": maybe,
+                "trade_in": maybe,
+                "gifts": rows,
+                "waitlist": figures,
+                "offers": rows,
+                "tiers": rows,
+                "minutes": rows,
+                "levels": {"type": "object", "additionalProperties": rows},
+                "definitions": {"type": "object", "additionalProperties": _TEXT},
+                "compared": maybe,
+            }
+        ),
+        "description": "`definitions` says what each figure means, by its path. Money is in minor units.",
     }
 
 
@@ -427,6 +459,15 @@ def _paths() -> Schema:
                 problems="campaign_not_found",
                 who="service",
                 parameters=campaign,
+            )
+        },
+        "/v1/campaigns/{campaign}/report": {
+            "get": _operation(
+                "What it came to, by the book. Up to 5 s old.",
+                {200: _ref("Report")},
+                problems="campaign_not_found",
+                who="service",
+                parameters=(*campaign, _in_query("compare", _TEXT, "An earlier campaign, to put beside it.")),
             )
         },
         "/v1/reservations": {

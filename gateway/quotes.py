@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from gateway.auth import Authenticator
 from gateway.endpoint import granted, json_response, read_document
 from gateway.reservations import Quantity
+from gateway.traffic import QUOTED, Traffic
 from reservation.campaign import Document, Text
 from reservation.desk import Desk, Request
 from reservation.main_order import OrderId
@@ -46,7 +47,8 @@ class QuoteBody(Document):
 class Quotes:
     """The endpoint of quotes. Each line is priced as a reservation of it would be."""
 
-    def __init__(self, desk: Desk, authenticator: Authenticator) -> None:
+    def __init__(self, desk: Desk, authenticator: Authenticator, traffic: Traffic) -> None:
+        self._traffic = traffic
         self._desk = desk
         self._authenticator = authenticator
 
@@ -56,6 +58,7 @@ class Quotes:
         campaign_id = request.match_info["campaign"]
         lines = body.requests()
         prices = granted(await self._desk.quote(campaign_id, lines))
+        self._traffic.count(campaign_id, QUOTED)
         view: dict[str, Any] = {"campaign": campaign_id, **_sum(prices)}
         view["lines"] = [
             {"sku": line.sku, "quantity": line.quantity, "price": price.to_json()}

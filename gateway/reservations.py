@@ -9,10 +9,11 @@ from aiohttp import web
 from pydantic import Field
 
 from gateway.admission import Admission, overloaded
-from gateway.auth import Authenticator
+from gateway.auth import Authenticator, User
 from gateway.endpoint import granted, invalid, json_response, read_document
 from gateway.metrics import REPLAYS, RESERVATIONS
 from gateway.problems import Problem
+from gateway.traffic import REPLAYED, Traffic
 from gateway.views import reservation_view
 from reservation.campaign import Document, Text
 from reservation.catalog import Catalog
@@ -51,8 +52,14 @@ class Reservations:
     """The endpoints of a user's own reservations."""
 
     def __init__(
-        self, desk: Desk, catalog: Catalog, authenticator: Authenticator, admission: Admission
+        self,
+        desk: Desk,
+        catalog: Catalog,
+        authenticator: Authenticator,
+        admission: Admission,
+        traffic: Traffic,
     ) -> None:
+        self._traffic = traffic
         self._admission = admission
         self._desk = desk
         self._catalog = catalog
@@ -64,22 +71,24 @@ class Reservations:
         key = _idempotency_key(request)
         campaign_id = request.match_info["campaign"]
         if self._admission.closed_to_reservations:
-            self._count(campaign_id, "overloaded")
+            self._count(campaign_id, "overloaded", user)
             raise overloaded()
         body = await read_document(request, ReserveBody)
         wanted = Request(body.sku, body.quantity, body.order_id)
         try:
             answer = await self._desk.reserve(campaign_id, user.id, user.tier, key, wanted)
         except StoreUnavailable:
-            self._count(campaign_id, Outcome.STORE_UNAVAILABLE)
+            self._count(campaign_id, Outcome.STORE_UNAVAILABLE, user)
             raise
         if isinstance(answer, Refusal):
-            self._count(campaign_id, answer.code)
+            self._count(campaign_id, answer.code, user)
             raise Problem.of(answer)
         if answer.replayed:
             REPLAYS.labels(campaign_id).inc()
+            self._traffic.count(campaign_id, REPLAYED)
+            self._traffic.asked(campaign_id, [user.id])
         else:
-            self._count(campaign_id, "held")
+            self._count(campaign_id, "held", user)
         _note("replayed" if answer.replayed else "held")
         headers = {"Location": f"/v1/reservations/{answer.reservation.id}"}
         if answer.replayed:
@@ -126,7 +135,7 @@ class Reservations:
             }
         )
 
-    def _count(self, campaign_id: str, outcome: str) -> None:
+    def _count(self, campaign_id: str, outcome: str, user: User) -> None:
         counter = self._counters.get((campaign_id, outcome))
         if counter is None:
             # Labels come from us, never from a path: a scanner must not make a series a request.
@@ -136,6 +145,9 @@ class Reservations:
             if campaign is not None:
                 self._counters[campaign_id, outcome] = counter
         counter.inc()
+        if (campaign_id, outcome) in self._counters:
+            self._traffic.count(campaign_id, outcome)
+            self._traffic.asked(campaign_id, [user.id])
 
 
 def reservation_id(request: web.Request) -> ReservationId:

@@ -18,6 +18,7 @@ from gateway.open_files import open_files_max
 from gateway.problems import Problem
 from gateway.reservations import reservation_id
 from gateway.topic import STREAMS_MAX, Fanout, Topic
+from gateway.traffic import Visits
 from gateway.watcher import Event, Watcher, event, headers_only
 from reservation.desk import Desk, no_campaign
 from reservation.ids import ReservationId
@@ -36,8 +37,9 @@ class Streams:
     """The endpoints of those who watch."""
 
     def __init__(
-        self, shop: Shop, desk: Desk, view: View, watch: Watch, authenticator: Authenticator
+        self, shop: Shop, desk: Desk, view: View, watch: Watch, authenticator: Authenticator, visits: Visits
     ) -> None:
+        self._visits = visits
         self._shop = shop
         self._desk = desk
         self._view = view
@@ -54,6 +56,7 @@ class Streams:
         if request.method == "HEAD":
             return headers_only()
         self._fanout.admit()
+        await self._visits.note(request, campaign_id)
         latest, name = _campaign_event(view), f"campaign {campaign_id}"
         topic = self._fanout.topic(name, _CampaignTopic)
         if topic is not None:

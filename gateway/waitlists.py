@@ -10,6 +10,7 @@ from gateway.auth import Authenticator
 from gateway.endpoint import granted, json_response, read_document
 from gateway.problems import Problem
 from gateway.reservations import ReserveBody
+from gateway.traffic import WAITLISTED, Traffic
 from reservation.desk import Request
 from reservation.outcomes import Refusal
 from reservation.waitlist import Waiting, Waitlist
@@ -18,7 +19,8 @@ from reservation.waitlist import Waiting, Waitlist
 class Waitlists:
     """The endpoints of a user's own places."""
 
-    def __init__(self, waitlist: Waitlist, authenticator: Authenticator) -> None:
+    def __init__(self, waitlist: Waitlist, authenticator: Authenticator, traffic: Traffic) -> None:
+        self._traffic = traffic
         self._waitlist = waitlist
         self._authenticator = authenticator
 
@@ -28,6 +30,7 @@ class Waitlists:
         wanted = Request(body.sku, body.quantity, body.order_id)
         campaign_id = request.match_info["campaign"]
         waiting = granted(await self._waitlist.join(campaign_id, user.id, user.tier, wanted))
+        self._traffic.count(campaign_id, WAITLISTED)
         return json_response(_view(waiting), status=201)
 
     async def get(self, request: web.Request) -> web.Response:

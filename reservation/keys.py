@@ -101,6 +101,11 @@ class ShardKeys:
         return f"{self.prefix}:unfinished"
 
     @cached_property
+    def noted(self) -> str:
+        """Sorted set: campaign by how often traffic was noted of it."""
+        return f"{self.prefix}:noted"
+
+    @cached_property
     def dead(self) -> str:
         """Stream: events that the book refused, where there is no broker."""
         return f"{self.prefix}:dead"
@@ -158,6 +163,20 @@ class CampaignKeys:
     def places(self) -> str:
         """Hash: sku/user -> units wanted, and details."""
         return f"{self.prefix}:places"
+
+    def traffic(self, hour: int) -> str:
+        """Hash: minute/what -> how often, in this hour. (Both since the epoch.)"""
+        return f"{self.prefix}:traffic:{hour}"
+
+    @cached_property
+    def visitors(self) -> str:
+        """HyperLogLog: who looked at the campaign."""
+        return f"{self.prefix}:visitors"
+
+    @cached_property
+    def participants(self) -> str:
+        """HyperLogLog: who asked for a reservation."""
+        return f"{self.prefix}:participants"
 
     @cached_property
     def for_configure(self) -> tuple[str, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import orjson
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ProgramLimitExceeded, ReadOnlySqlTransaction
@@ -19,6 +20,7 @@ from reservation.ids import ReservationId
 from reservation.main_order import MainOrder, OrderLine, OrderState
 from reservation.outcomes import Fault
 from reservation.record import Record
+from reservation.traffic import Minute
 from settlement.dsn import complete
 from settlement.metrics import BOOK_SECONDS
 from settlement.projection import Rows
@@ -204,6 +206,24 @@ class Book:
     async def note_notification_not_sent(self, notification: str, error: str, *, give_up: bool) -> None:
         parameters = {"notification": notification, "error": error, "give_up": give_up}
         await self._all(statement("notification_not_sent"), parameters)
+
+    async def note_traffic(
+        self, campaign: str, counts: Mapping[Minute, int], visitors: int, participants: int
+    ) -> None:
+        """Take in what was noted of a campaign. What is there already is never lowered."""
+        rows = [
+            {"minute": instant_of(one.minute * 60_000), "what": one.what, "count": times}
+            for one, times in counts.items()
+        ]
+        people = {"campaign": campaign, "visitors": visitors, "participants": participants}
+        try:
+            async with self._connection() as connection, connection.transaction():
+                if rows:
+                    noted = {"campaign": campaign, "counts": orjson.dumps(rows).decode()}
+                    await connection.execute(statement("note_traffic"), noted)
+                await connection.execute(statement("note_people"), people)
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            raise BookUnavailable(str(error)) from error
 
     async def remembers(self, campaign: str) -> bool:
         query = "SELECT 1 FROM campaigns WHERE id = %(campaign)s"

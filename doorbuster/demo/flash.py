@@ -20,6 +20,8 @@ TRIES_MAX = 3
 """How often a shopper comes back to a sold-out offer, in the hope that a hold expires."""
 BOT_REQUESTS = 40
 EARLY_SHARE = 0.03
+ONLOOKERS = 5
+"""One to so many shoppers: who only looks."""
 
 
 class Mood(StrEnum):
@@ -59,13 +61,15 @@ async def play(stage: Stage, shoppers: int) -> Played:
     await stage.merchant.create(stage.document)
     await asyncio.gather(*(stage.shopper(f"looker-{sku}").quote(sku) for sku in ("phone-16", "earbuds")))
     started = time.monotonic()
+    arrivals_s = shoppers / ARRIVALS_PER_SECOND
     moods = stage.dice.choices(list(MOODS), list(MOODS.values()), k=shoppers)
     async with stage.progress():
         await asyncio.gather(
             *(
-                _shop(stage, stage.shopper(f"shopper-{number}"), mood, shoppers / ARRIVALS_PER_SECOND)
+                _shop(stage, stage.shopper(f"shopper-{number}"), mood, arrivals_s)
                 for number, mood in enumerate(moods)
-            )
+            ),
+            *(_look(stage, stage.shopper(f"onlooker-{n}"), arrivals_s) for n in range(shoppers // ONLOOKERS)),
         )
     seconds = time.monotonic() - started
     ended = await stage.end()
@@ -78,7 +82,13 @@ async def play(stage: Stage, shoppers: int) -> Played:
         f"  {latency(log, await stage.merchant.metrics())}; {log.requests / seconds:,.0f} requests/s",
         *offers_table(ended.offers),
     ]
-    return Played(lines, ended.violations)
+    return stage.played(lines, ended.violations)
+
+
+async def _look(stage: Stage, shopper: Shopper, arrivals_s: float) -> None:
+    """Come, look, and leave."""
+    await stage.opening(after_s=arrivals_s * shopper.dice.random())
+    await shopper.visit()
 
 
 async def _shop(stage: Stage, shopper: Shopper, mood: Mood, arrivals_s: float) -> None:
@@ -86,6 +96,7 @@ async def _shop(stage: Stage, shopper: Shopper, mood: Mood, arrivals_s: float) -
     dice = shopper.dice
     early = dice.random() < EARLY_SHARE
     await stage.opening(after_s=-OPENS_IN_SECONDS * dice.random() if early else arrivals_s * dice.random())
+    await shopper.visit()
     if mood is Mood.BOT:
         await asyncio.gather(
             *(_press(stage, shopper, mood, f"{shopper.name}-{n}") for n in range(BOT_REQUESTS))

@@ -17,9 +17,10 @@ from doorbuster.demo.checks import (
     spent,
 )
 from doorbuster.demo.log import Log, Place, View
-from doorbuster.demo.report import Played, figures, funnel, money, offers_table, refusals, states
+from doorbuster.demo.report import Played, figures, funnel, offers_table, refusals, states
 from doorbuster.demo.shopper import Shopper, or_from
 from doorbuster.demo.stage import Ended, Stage, come_true, instant, until
+from doorbuster.money import money
 
 CAMPAIGN = "singles-day-phones"
 OPENS_IN_SECONDS = 1.0
@@ -129,7 +130,7 @@ async def play(stage: Stage, buyers: int) -> Played:
         *check_ranking(final, amounts, spent(stage.log, ends_at)),
         *_check_notices(stage, ended),
     ]
-    return Played(_lines(stage, ended, at_gap, final), violations)
+    return stage.played(_lines(stage, ended, at_gap, final), violations)
 
 
 class _Presale:
@@ -143,6 +144,7 @@ class _Presale:
     async def buy(self, buyer: Shopper, mood: Mood) -> None:
         """One buyer's presale of phones."""
         dice = buyer.dice
+        await buyer.visit()
         if dice.random() < EARLY_SHARE and time.time() < self._stage.opens_at:
             await buyer.reserve("phone-16", answers=or_from("not_started", self._stage.opens_at, "held"))
         second = mood in SECOND_WAVE and dice.random() < 0.5
@@ -242,6 +244,7 @@ class _Presale:
         """There are few: they sell out, and who comes later stands in line for what comes back."""
         await self._stage.opening()
         first = [self._stage.shopper(f"first-{n}") for n in range(stock)]
+        await asyncio.gather(*(one.visit() for one in first))
         await first[0].quote("tablet-11")
         taken = await asyncio.gather(*(one.reserve("tablet-11") for one in first))
         buying = [
@@ -252,6 +255,7 @@ class _Presale:
         waiting = []
         for number in range(stock):  # one after the other, so that everybody knows who was first
             waiter = self._stage.shopper(f"waiter-{number}")
+            await waiter.visit()
             held = await waiter.reserve("tablet-11", answers="sold_out held")
             if held is not None:  # something came back when nobody stood in line
                 buying.append(asyncio.create_task(self._buy_tablet(waiter, held, turn=0)))

@@ -45,8 +45,11 @@ _REFUSALS = frozenset(
 class Played:
     """A campaign that is over: what there is to say of it, and what was found broken."""
 
+    campaign: str
     lines: list[str]
     violations: list[Violation]
+    requests: int
+    """For reservations, that shoppers were answered."""
 
 
 def progress_line(log: Log, campaign: View) -> str:
@@ -76,10 +79,6 @@ def refusals(log: Log) -> str:
 
 def states(ends: Collection[View]) -> Counter[str]:
     return Counter(str(view["state"]) for view in ends)
-
-
-def money(amount: int, currency: str) -> str:
-    return f"{amount / 100:,.2f} {currency}"
 
 
 def latency(log: Log, metrics: Mapping[str, float]) -> str:

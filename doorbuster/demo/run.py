@@ -13,14 +13,16 @@ from doorbuster.demo import flash, presale, trade_in
 from doorbuster.demo.log import View
 from doorbuster.demo.outside import Outside
 from doorbuster.demo.report import Played, print_verdict
+from doorbuster.demo.reports import write_reports
 from doorbuster.demo.service import DemoFailed, Service, running_service
 from doorbuster.demo.stage import Stage
 
 CONNECTIONS_MAX = 200
 
 
-async def run_demo(shoppers: int, seed: int) -> int:
-    """Run the demo; 0 when every invariant held. Raises DemoFailed."""
+async def run_demo(shoppers: int, seed: int, reports: Path) -> int:
+    """Run the demo, and write its reports into a directory; 0 when every invariant held. Raises DemoFailed,
+    NotWritten."""
     started = time.monotonic()
     print(f"Doorbuster demo: a flash sale, a presale and a trade-in; seed {seed}")
     outside = Outside()
@@ -30,10 +32,14 @@ async def run_demo(shoppers: int, seed: int) -> int:
             print(f"  embedded Redis and PostgreSQL, two gateway processes, ready at {service.url}")
             try:
                 played = await _play(service, outside, shoppers, seed)
+                written = await write_reports(service, played, reports)
             except aiohttp.ClientError as error:
                 raise DemoFailed(f"the service broke off: {type(error).__name__}: {error}") from error
     violations = [violation for one in played for violation in one.violations]
-    return print_verdict(violations, time.monotonic() - started)
+    verdict = print_verdict(violations, time.monotonic() - started)
+    print("\nwhat the merchandiser reads the morning after, to be opened in a browser (and a spreadsheet):")
+    print("\n".join(str(path) for path in written))
+    return verdict
 
 
 async def _play(service: Service, outside: Outside, shoppers: int, seed: int) -> list[Played]:

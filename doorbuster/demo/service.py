@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from doorbuster.settings import Settings, read_settings
 from reservation.outcomes import Fault
 
 START_SECONDS_MAX = 90.0
@@ -23,11 +24,12 @@ class DemoFailed(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where it is, and the keys to it."""
+    """Where it is, the keys to it, and what a command needs to reach it."""
 
     url: str
     jwt_secret: str
     service_key: str
+    settings: Settings
 
 
 @asynccontextmanager
@@ -54,8 +56,9 @@ async def running_service(data_dir: Path, outside_url: str) -> AsyncIterator[Ser
                 said = (await process.stdout.readline()).decode().strip()
         if not said.startswith("ready "):
             raise DemoFailed(f"doorbuster up did not start:\n{(data_dir / 'up.log').read_text()}")
-        found = json.loads((data_dir / "stack.json").read_text())["settings"]
-        yield Service(said.removeprefix("ready "), found["jwt_secret"], found["service_key"])
+        # Of its own, whatever the environment says.
+        found = read_settings(**json.loads((data_dir / "stack.json").read_text())["settings"])
+        yield Service(said.removeprefix("ready "), found.jwt_secret or "", found.service_key or "", found)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)

@@ -88,6 +88,10 @@ class Shopper(Asker):
         """Think, for a while."""
         await asyncio.sleep(seconds_max * self.dice.random())
 
+    async def visit(self) -> None:
+        """Look at the campaign, as who comes does."""
+        await self.ask("GET", self._path, "seen")
+
     async def quote(self, sku: str, quantity: int = 1) -> None:
         """Ask what it would cost."""
         wanted = {"sku": sku, "quantity": quantity}

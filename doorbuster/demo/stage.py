@@ -24,7 +24,7 @@ from doorbuster.demo.checks import (
 from doorbuster.demo.log import Log, View
 from doorbuster.demo.merchant import Merchant
 from doorbuster.demo.outside import Outside
-from doorbuster.demo.report import progress_line
+from doorbuster.demo.report import Played, progress_line
 from doorbuster.demo.service import Service
 from doorbuster.demo.shopper import Shopper
 from doorbuster.tokens import make_token
@@ -106,6 +106,10 @@ class Stage:
             yield
         finally:
             await end(reporting)
+
+    def played(self, lines: list[str], violations: list[Violation]) -> Played:
+        """What there is to say of it, now that it is over."""
+        return Played(self.log.campaign, lines, violations, len(self.log.reserve_ms))
 
     async def end(self, lost_orders: Collection[str] = ()) -> Ended:
         """Wait for the end, and hold the service to what shoppers were told."""

@@ -105,7 +105,7 @@ async def play(stage: Stage, owners: int) -> Played:
     ended = await stage.end(lost_orders=trade_in.lost)
     orders = {order_id: await stage.merchant.order(order_id) for order_id in trade_in.grants}
     violations = [*ended.violations, *check_orders(orders, ended.ends, CAMPAIGN, trade_in.grants)]
-    return Played(_lines(stage, ended, trade_in.lost), violations)
+    return stage.played(_lines(stage, ended, trade_in.lost), violations)
 
 
 class _TradeIn:
@@ -122,6 +122,7 @@ class _TradeIn:
     async def visit(self, owner: Shopper, order_id: str, mood: Mood) -> None:
         """One owner's visit, and their main order's fate."""
         await self._stage.opening(after_s=ARRIVALS_SECONDS * owner.dice.random())
+        await owner.visit()
         if mood is Mood.HASTY:
             await owner.reserve("hdmi-cable", order_id=order_id, answers="not_eligible")
         elsewhere = ("fridge", "kitchen") if mood is Mood.ELSEWHERE else ("tv-65", "television")
@@ -133,6 +134,7 @@ class _TradeIn:
         match mood:
             case Mood.BORROWER:
                 other = self._stage.shopper(f"{owner.name}-friend")
+                await other.visit()
                 await other.reserve("hdmi-cable", order_id=order_id, answers="not_eligible")
                 await other.reserve("hdmi-cable", answers="not_eligible")
             case Mood.MODEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
@@ -31,4 +32,13 @@ def test_the_demo_plays_all_three_kinds_and_every_invariant_holds(tmp_path: Path
         assert f"  {kind}" in done.stdout
     assert re.search(r"gifts (\d+) of \1 ", done.stdout)
     assert re.search(r"waitlist [1-9]\d* of \d+ served", done.stdout)
-    assert not list(tmp_path.iterdir()), "nothing is left where it was run"
+    left = [path for path in tmp_path.rglob("*") if path.suffix == ".html"]
+    assert {path.stem for path in left} == {"midnight-drop", "singles-day-phones", "tv-trade-in"}
+    assert [path.name for path in tmp_path.iterdir()] == ["doorbuster-report"], "and nothing else is left"
+    named = done.stdout.splitlines()
+    assert all(str(path.relative_to(tmp_path)) in named for path in left)
+    with (tmp_path / "doorbuster-report" / "singles-day-phones" / "summary.csv").open(
+        encoding="utf-8-sig"
+    ) as table:
+        summary = {row["figure"]: row["value"] for row in csv.DictReader(table)}
+    assert int(summary["visitors"]) >= int(summary["participants"]) > 0

@@ -1,0 +1,60 @@
+"""A campaign's report, for services: what it came to, by the book."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+from aiohttp import web
+
+from gateway.auth import Authenticator
+from gateway.endpoint import granted
+from reservation.outcomes import Refusal
+
+FRESH_SECONDS = 5.0
+"""How old an answer may be."""
+KEPT_MAX = 16
+
+
+class Reported(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+
+Report = Callable[[str, str | None], Awaitable[Reported | Refusal]]
+"""Reports on a campaign, beside an earlier one if there is one named; settlement.report does."""
+
+
+class _Made(NamedTuple):
+    body: bytes
+    at: float
+
+
+class Reports:
+    """Reports, one made at a time: a process that sells has better things to do, and so has the book."""
+
+    def __init__(self, report: Report, authenticator: Authenticator) -> None:
+        self._report = report
+        self._authenticator = authenticator
+        self._one_at_a_time = asyncio.Lock()
+        self._made: dict[tuple[str, str | None], _Made] = {}
+
+    async def get(self, request: web.Request) -> web.Response:
+        await self._authenticator.service(request)
+        wanted = request.match_info["campaign"], request.query.get("compare")
+        async with self._one_at_a_time:
+            made = self._made.get(wanted)
+            if made is None or time.monotonic() - made.at > FRESH_SECONDS:
+                made = await self._make(*wanted)
+        return web.Response(body=made.body, content_type="application/json")
+
+    async def _make(self, campaign: str, earlier: str | None) -> _Made:
+        found = granted(await self._report(campaign, earlier))
+        # Not on the loop: with a thousand offers and a week of minutes it takes a while.
+        body = await asyncio.to_thread(lambda: orjson.dumps(found.to_json()))
+        if len(self._made) >= KEPT_MAX:
+            self._made.clear()
+        made = self._made[campaign, earlier] = _Made(body, time.monotonic())
+        return made

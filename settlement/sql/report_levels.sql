@@ -1,0 +1,49 @@
+-- How stock, what is taken of it and what is sold changed, by offer: in each minute (step is NULL), and in each
+-- step of so many seconds (minute is NULL). And the first instant at which all there was was taken, if it was then.
+WITH own AS MATERIALIZED (
+    SELECT reservation_id, sku,
+        CASE WHEN (price ->> 'deposit')::bigint > 0
+            THEN (price ->> 'deposit')::bigint + (price ->> 'balance')::bigint
+            ELSE total - coalesce((SELECT sum((one ->> 'amount')::bigint)
+                FROM jsonb_array_elements(price -> 'discounts') AS one), 0)
+        END AS payable
+    FROM orders
+    WHERE campaign = %(campaign)s
+), stood AS (
+    SELECT sku, at, reservation_id, version,
+        CASE WHEN data ->> 'state' IN ('held', 'deposit_paid', 'confirmed')
+            THEN (data ->> 'quantity')::bigint ELSE 0 END AS taken,
+        CASE WHEN data ->> 'state' = 'confirmed' THEN (data ->> 'quantity')::bigint ELSE 0 END AS sold,
+        CASE WHEN data ->> 'state' = 'confirmed' THEN 1 ELSE 0 END AS orders,
+        CASE WHEN data ->> 'state' = 'confirmed' THEN payable ELSE 0 END AS gmv
+    FROM own JOIN order_events USING (reservation_id)
+), moved AS (
+    SELECT sku, at, 0 AS stock,
+        taken - lag(taken, 1, 0::bigint) OVER one AS taken, sold - lag(sold, 1, 0::bigint) OVER one AS sold,
+        orders - lag(orders, 1, 0) OVER one AS orders, gmv - lag(gmv, 1, 0::bigint) OVER one AS gmv
+    FROM stood
+    WINDOW one AS (PARTITION BY reservation_id ORDER BY version)
+    UNION ALL
+    SELECT offer ->> 'sku', changed_at, (offer ->> 'stock')::bigint
+        - lag((offer ->> 'stock')::bigint, 1, 0::bigint) OVER (PARTITION BY offer ->> 'sku' ORDER BY revision),
+        0, 0, 0, 0
+    FROM campaign_revisions, jsonb_array_elements(document -> 'offers') AS offer
+    WHERE campaign = %(campaign)s
+), changed AS (
+    SELECT sku, at, sum(stock) AS stock, sum(taken) AS taken, sum(sold) AS sold, sum(orders) AS orders,
+        sum(gmv) AS gmv
+    FROM moved
+    WHERE stock <> 0 OR taken <> 0 OR sold <> 0 OR gmv <> 0
+    GROUP BY sku, at
+), stands AS (
+    SELECT *, sum(stock) OVER so_far AS stock_now, sum(taken) OVER so_far AS taken_now
+    FROM changed
+    WINDOW so_far AS (PARTITION BY sku ORDER BY at)
+)
+SELECT sku, date_trunc('minute', at, 'UTC') AS minute,
+    date_bin(%(step)s * interval '1 second', at, %(from)s) AS step,
+    sum(stock), sum(taken), sum(sold), sum(orders), sum(gmv),
+    min(at) FILTER (WHERE stock_now > 0 AND taken_now >= stock_now)
+FROM stands
+GROUP BY GROUPING SETS ((sku, 2), (sku, 3))
+ORDER BY sku, 2, 3

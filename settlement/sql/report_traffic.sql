@@ -1,0 +1,2 @@
+-- How often what happened, by minute.
+SELECT minute, what, count FROM traffic WHERE campaign = %(campaign)s ORDER BY minute, what
