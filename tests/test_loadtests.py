@@ -20,16 +20,24 @@ from loadtests.answers import Answer, Unexpected
 from loadtests.audit import audit_lines, audit_says_less
 from loadtests.checks import (
     Reservation,
+    check_amended,
+    check_bot,
     check_given_up,
     check_greedy,
+    check_joined,
+    check_look,
+    check_nonsense,
+    check_order,
+    check_order_cancelled,
     check_page,
     check_paid,
+    check_paid_with_order,
     check_payment,
     check_replay,
     check_reserved,
     check_sandbox,
 )
-from loadtests.stages import Stage, opening_spike, stage_at
+from loadtests.stages import Sizes, Stage, opening_spike, stage_at
 from loadtests.tally import Tally
 from tests.stack import SECRETS, Stack, stack
 
@@ -110,14 +118,17 @@ def test_a_load_test_that_cannot_start_fails_and_says_why(doorbuster: Stack) -> 
 
 
 def test_what_is_tested_here_does_not_import_locust() -> None:
-    pure = "answers, audit, checks, stages, tally"
+    pure = "answers, audit, checks, documents, embedded, pictures, report, scenarios, stages, tally, "
+    pure += "thresholds, timeline, weights"
     program = f"import sys; from loadtests import {pure}; sys.exit('locust' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=LOCUST_SECONDS_MAX)
 
 
 # --- The shape ----------------------------------------------------------------------------------
 
-SPIKE = opening_spike(peak_users=100, warm_up_seconds=3, spike_seconds=2, plateau_seconds=4, tail_seconds=1)
+SPIKE = opening_spike(
+    Sizes(peak_users=100, warm_up_seconds=3, spike_seconds=2, plateau_seconds=4, tail_seconds=1)
+)
 
 
 def test_the_shape_is_quiet_then_everybody_at_once_then_fewer() -> None:
@@ -127,9 +138,9 @@ def test_the_shape_is_quiet_then_everybody_at_once_then_fewer() -> None:
 
 
 def test_the_shape_has_a_trickle_however_small_the_peak() -> None:
-    second = {"warm_up_seconds": 1, "spike_seconds": 1, "plateau_seconds": 1, "tail_seconds": 1}
+    sizes = Sizes(peak_users=1, warm_up_seconds=1, spike_seconds=1, plateau_seconds=1, tail_seconds=1)
 
-    assert [stage.users for stage in opening_spike(peak_users=1, **second)] == [1, 1, 1, 1]
+    assert [stage.users for stage in opening_spike(sizes)] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("tick_s", [2.97, 3.0, 3.04])
@@ -138,8 +149,7 @@ def test_the_spike_comes_with_the_tick_nearest_to_the_opening(tick_s: float) -> 
 
 
 def test_a_stage_of_no_seconds_is_left_out() -> None:
-    nothing_else = {"warm_up_seconds": 0, "plateau_seconds": 0, "tail_seconds": 0}
-    spike = opening_spike(peak_users=9, spike_seconds=1, **nothing_else)
+    spike = opening_spike(Sizes(peak_users=9, spike_seconds=1))
 
     assert stage_at(spike, 0.0) == Stage("spike", 1, 9)
     assert stage_at(spike, 1.0) is None
@@ -156,7 +166,13 @@ RESERVATION = {
 }
 MINE = Reservation("sale.one", "phone", 1, "held", ("full", 5000))
 OFFER = {"sku": "phone", "price": 5000, "remaining": 3, "sold_out": False, "per_user": 2}
-PAGE = {"phase": "open", "server_time": "2026-11-04T12:00:00.000Z", "per_user": 3, "offers": [OFFER]}
+PAGE = {
+    "phase": "open",
+    "server_time": "2026-11-04T12:00:00.000Z",
+    "opens_at": "2026-11-04T11:59:00.000Z",
+    "per_user": 3,
+    "offers": [OFFER],
+}
 LOCATION = {"location": "/v1/reservations/sale.one"}
 REPLAY = LOCATION | {"idempotent-replayed": "true"}
 
@@ -207,6 +223,34 @@ def given_up(answer: Answer) -> str:
     return check_given_up(answer, MINE)
 
 
+def amended(answer: Answer) -> str:
+    return check_amended(answer, MINE, 2)
+
+
+def bot(answer: Answer) -> str:
+    return check_bot(answer, 1, 1)
+
+
+def nonsense(answer: Answer) -> str:
+    return check_nonsense(answer, "invalid_request")
+
+
+def ordered(answer: Answer) -> str:
+    return check_order(answer, "order-1")
+
+
+def order_given_back(answer: Answer) -> str:
+    return check_order_cancelled(answer, "order-1", paid=True)
+
+
+def paid_with_order(answer: Answer) -> str:
+    return check_paid_with_order(answer, MINE)
+
+
+def listed(*reservations: dict[str, Any]) -> Answer:
+    return answer(200, {"reservations": list(reservations), "next": None})
+
+
 ETAG = {"etag": 'W/"1"'}
 ASKED = {"payment_id": "sale.one.full", "stage": "full", "amount": 5000}
 Check = Callable[[Answer], str]
@@ -235,6 +279,19 @@ Check = Callable[[Answer], str]
         (paid, answer(200, mine(state="confirmed", due=None)), "confirmed"),
         (given_up, answer(200, mine(state="cancelled", due=None)), "cancelled"),
         (given_up, problem(409, "wrong_state"), "wrong_state"),
+        (amended, answer(200, mine(quantity=2)), "amended"),
+        (amended, problem(409, "sold_out"), "sold_out"),
+        (check_joined, answer(201, {"state": "waiting", "position": 3}), "waiting"),
+        (check_joined, problem(409, "wrong_state"), "wrong_state"),
+        (check_look, listed(mine(state="expired", due=None)), "not_yet"),
+        (check_look, listed(mine()), "served"),
+        (bot, problem(409, "quota_exceeded"), "quota_exceeded"),
+        (bot, problem(503, "overloaded"), "overloaded"),
+        (nonsense, problem(422, "invalid_request"), "invalid_request"),
+        (ordered, answer(201, {"order_id": "order-1", "state": "paid"}), "reported"),
+        (order_given_back, answer(200, {"order_id": "order-1", "state": "cancelled"}), "taken_back"),
+        (paid_with_order, answer(200, mine(state="confirmed", due=None)), "confirmed"),
+        (paid_with_order, problem(409, "wrong_state"), "wrong_state"),
     ],
 )
 def test_what_the_contract_allows_is_an_outcome(check: Check, told: Answer, outcome: str) -> None:
@@ -266,6 +323,14 @@ WRONG: dict[str, tuple[Check, Answer]] = {
     "a webhook refused": (check_sandbox, answer(200, {"webhook_status": 422})),
     "paid and still held": (paid, answer(200, mine())),
     "cancelled and still held": (given_up, answer(200, mine())),
+    "amended to what it was": (amended, answer(200, mine())),
+    "a place in no line": (check_joined, answer(201, {"state": "held"})),
+    "many keys, more than the quota": (bot, answer(201, mine(), LOCATION)),
+    "nonsense that is taken": (nonsense, answer(201, mine(), LOCATION)),
+    "nonsense that is too much": (nonsense, problem(500, "internal_error")),
+    "another order than was reported": (ordered, answer(201, {"order_id": "order-2", "state": "paid"})),
+    "an order that is still paid": (order_given_back, answer(200, {"order_id": "order-1", "state": "paid"})),
+    "no list": (check_look, answer(200, {"reservations": [3]})),
 }
 
 
