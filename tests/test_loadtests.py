@@ -11,10 +11,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from loadtests.answers import Answer, Unexpected
 from loadtests.audit import audit_lines, audit_says_less
@@ -39,6 +41,7 @@ from loadtests.checks import (
 )
 from loadtests.stages import Sizes, Stage, opening_spike, stage_at
 from loadtests.tally import Tally
+from tests.servers import free_port, listens, wait_until
 from tests.stack import SECRETS, Stack, stack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,20 +83,150 @@ def counts(output: str) -> dict[tuple[str, str], int]:
     return {(request, outcome): int(count) for request, outcome, count in rows}
 
 
-def test_a_sale_under_load_sells_out_and_passes_its_audit(doorbuster: Stack) -> None:
-    done = locust(
-        doorbuster,
-        *("--peak-users", "30", "--stock", "5", "--hold-seconds", "2"),
-        *("--warm-up-seconds", "1", "--spike-seconds", "3", "--plateau-seconds", "2", "--tail-seconds", "1"),
+SHORT: dict[str, tuple[str, ...]] = {
+    "flash-sale": ("--spike-seconds", "4", "--plateau-seconds", "2", "--stock", "5", "--hold-seconds", "2"),
+    "presale": (
+        *("--spike-seconds", "3", "--plateau-seconds", "1", "--gap-seconds", "1", "--balance-seconds", "3"),
+        *("--weights", "balance=30,amend=5,wait=1", "--stock", "50"),
+    ),
+    "trade-in": ("--spike-seconds", "5", "--plateau-seconds", "1", "--stock", "40", "--weights", "order=30"),
+    "double-peak": (
+        *("--spike-seconds", "2", "--plateau-seconds", "1", "--second-seconds", "3", "--stock", "4"),
+    ),
+    "soak": ("--plateau-seconds", "6", "--weights", "bot=4,watch=2,wait=1"),
+    "ramp": ("--steps", "3", "--step-seconds", "2", "--p99-ms", "60000"),
+    "sold-out-storm": ("--spike-seconds", "3", "--plateau-seconds", "4"),
+}
+"""Every scenario, in seconds and with few shoppers."""
+FEW = ("--warm-up-seconds", "1", "--tail-seconds", "1", "--max-overloaded-share", "1", "--p99-ms", "30000")
+
+
+def scenario_command(name: str, report: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-m", "loadtests", name, "--users", "12", "--report", str(report)]
+    return [*command, *FEW, *SHORT[name], *options]
+
+
+@pytest.fixture(scope="module")
+def played(
+    doorbuster: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, subprocess.CompletedProcess[str]]:
+    """All scenarios, side by side: most of what each takes is waiting. The report is in `<name>.html`."""
+    home = tmp_path_factory.mktemp("played")
+    there = ("--host", doorbuster.url, "--data-dir", str(doorbuster.data_dir))
+    commands = {name: scenario_command(name, home / f"{name}.html", *there) for name in SHORT}
+    commands["distributed"] = scenario_command(
+        "trade-in", home / "distributed.html", *there, "--processes", "2"
     )
+    commands["alone"] = scenario_command("flash-sale", home / "alone.html", "--workers", "1")
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return dict(zip(commands, pool.map(ended, commands.values()), strict=True))
+
+
+def ended(command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in SECRETS and "LOADTEST" not in name
+    }
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=LOCUST_SECONDS_MAX, env=environment, cwd=ROOT
+    )
+
+
+SEEN: dict[str, tuple[tuple[str, str], ...]] = {
+    "flash-sale": (("reserve", "held"), ("reserve", "sold_out"), ("pay check", "confirmed")),
+    "presale": (("reserve", "held"), ("pay check", "deposit_paid"), ("pay check", "confirmed")),
+    "trade-in": (("report order", "reported"), ("reserve", "held")),
+    "double-peak": (("reserve", "held"), ("reserve", "sold_out")),
+    "soak": (("reserve", "held"), ("bot", "held"), ("bot", "quota_exceeded"), ("watch", "watched")),
+    "ramp": (("reserve", "held"), ("pay check", "confirmed")),
+    "sold-out-storm": (("reserve", "held"), ("reserve", "sold_out")),
+    "distributed": (("report order", "reported"), ("reserve", "held")),
+    "alone": (("reserve", "held"),),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_every_scenario_passes_and_leaves_a_report(
+    name: str, played: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    done = played[name]
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "audit: every invariant holds" in done.stdout
     assert "load test: passed" in done.stdout
     came_to = counts(done.stdout)
-    assert came_to["reserve", "held"] > 0
-    assert came_to["reserve", "sold_out"] > 0
+    missing = [one for one in SEEN[name] if not came_to.get(one)]
+    assert not missing, done.stdout
     assert not [request for request, outcome in came_to if outcome == "unexpected"]
+    report = Path(re.findall(r"^report: (.*)$", done.stdout, re.MULTILINE)[0]).read_text()
+    assert report.count("<svg") >= 5
+    assert "Every invariant holds." in report
+
+
+def test_the_second_peak_gets_what_is_put_on_sale_for_it(
+    played: dict[str, subprocess.CompletedProcess[str]],
+) -> None:
+    (units,) = re.findall(r"^  phone-hot +(\d+) +(\d+) +(\d+) +(\d+)$", played["double-peak"].stdout, re.M)
+    assert int(units[0]) == 8, "four, and four more"
+
+
+def test_a_ramp_says_how_far_it_got(played: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    assert "ramp: every step held; the break is beyond 12 shoppers" in played["ramp"].stdout
+
+
+def test_a_stack_of_ones_own_is_gone_afterwards(
+    played: dict[str, subprocess.CompletedProcess[str]],
+) -> None:
+    (port,) = re.findall(r"^flash-sale: .* at http://127.0.0.1:(\d+)$", played["alone"].stdout, re.MULTILINE)
+    assert not listens(int(port))
+
+
+def test_a_threshold_that_is_broken_fails_the_run(doorbuster: Stack) -> None:
+    done = locust(
+        doorbuster,
+        *("--peak-users", "5", "--p99-ms", "0", "--min-requests-per-s", "1e6"),
+        *("--warm-up-seconds", "0", "--spike-seconds", "2", "--plateau-seconds", "0", "--tail-seconds", "0"),
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"^reserve, p99 .* BROKEN$", done.stdout, re.MULTILINE)
+    assert re.search(r"^requests .* BROKEN$", done.stdout, re.MULTILINE)
+    assert re.search(r"^answers outside the contract .* kept$", done.stdout, re.MULTILINE)
+    assert "load test: failed: reserve, p99" in done.stdout
+
+
+def test_a_ramp_that_breaks_stops_there_and_that_is_its_answer(doorbuster: Stack) -> None:
+    done = locust(
+        doorbuster,
+        *("--scenario", "ramp", "--peak-users", "8", "--steps", "20", "--step-seconds", "2"),
+        *("--warm-up-seconds", "1", "--p99-ms", "0"),
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ramp: not even the first held; broke at 1 (step 1):" in done.stdout
+
+
+def test_locusts_page_starts_whatever_scenario_is_chosen_there(doorbuster: Stack) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py")]
+    command += ["--host", doorbuster.url, "--data-dir", str(doorbuster.data_dir)]
+    command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    form = {"user_count": 1, "spawn_rate": 1, "host": doorbuster.url, "scenario": "soak", "stock": ""}
+    form |= {"peak_users": "5", "warm_up_seconds": "0", "plateau_seconds": "3", "tail_seconds": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            wait_until(lambda: listens(port), "Locust's page is there")
+            started = requests.post(f"http://127.0.0.1:{port}/swarm", data=form, timeout=30)
+            assert started.json()["success"], started.text
+            assert process.stdout is not None
+            said = ""
+            for line in process.stdout:  # the test's own timeout ends it
+                said += line
+                if line.startswith("load test: "):
+                    break
+        finally:
+            process.terminate()
+    assert "load test: passed" in said, said
+    assert counts(said)["reserve", "held"] > 0
 
 
 def test_shoppers_whom_the_service_does_not_know_fail_the_load_test(doorbuster: Stack) -> None:
