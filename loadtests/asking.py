@@ -43,7 +43,7 @@ class Asker(FastHttpUser):
         body: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
         *,
-        data: bytes | None = None,
+        data: str | None = None,
         token: str | None = None,
     ) -> tuple[str, Answer]:
         """Make a request, and count it: for Locust by its name, for the table by its outcome too.

@@ -44,7 +44,7 @@ class Pictures:
             counts = by_second(rows, lambda row: row[1])
             totals = {name: counts[name].total() for name in counts}
             names = sorted(totals, key=lambda name: -totals[name])[:OUTCOMES_MAX]
-            every = by_second(rows, lambda row: "all").get("all", {})
+            every: Mapping[int, int] = by_second(rows, lambda row: "all").get("all", {})
             self._line(axes, every, "all", INK)
             for name, colour in zip(names, COLOURS, strict=False):
                 self._line(axes, counts[name], name, colour)

@@ -60,13 +60,13 @@ NONSENSE_PART = 0.3
 PARKED_MAX = 50
 """Paid deposits that one simulated user remembers until their balances are due."""
 BEFORE = ("scheduled", "warm_up")
-NONSENSE: tuple[tuple[str, dict[str, Any] | bytes], ...] = (
+NONSENSE: tuple[tuple[str, dict[str, Any] | str], ...] = (
     ("invalid_request", {"quantity": 0}),
     ("invalid_request", {"quantity": 10**12}),
     ("invalid_request", {"quantity": "all of them"}),
     ("invalid_request", {"quantity": 1, "price": 1}),
     ("offer_not_found", {"sku": "no-such-thing"}),
-    ("malformed_json", b'{"sku": '),
+    ("malformed_json", '{"sku": '),
     ("unauthenticated", {}),
 )
 """What a bot sends instead of a wish, and what it must be told."""
@@ -102,6 +102,16 @@ class Shopper(Asker):
     Every habit is a thing that a shopper may do next, and its weight in weights.py says how likely. A habit
     returns whether it could be done now; if not, the next one is tried.
     """
+
+    _user: str
+    _order_id: str | None
+    """The main order that is reported for the shopper, at a trade-in."""
+    _attempt: Attempt | None
+    _held: Deal | None
+    _missed: Offer | None
+    """What was sold out."""
+    _line: Offer | None
+    """What one stands in line for."""
 
     def on_start(self) -> None:
         super().on_start()
@@ -144,7 +154,7 @@ class Shopper(Asker):
             self._etag = answer.headers["etag"]
         return True
 
-    def wait(self) -> bool:
+    def await_opening(self) -> bool:
         """Wait for the opening, or for that of the balance window; then look again, and come back."""
         page, seconds = self._page, None
         if page is None:
@@ -336,10 +346,12 @@ class Shopper(Asker):
             token=deal.token,
         )
         if outcome == "amended":
-            deal = replace(deal, reservation=Reservation.of(answer))
-            if deal.reservation.due is not None and deal.reservation.due[0] == "deposit":
-                deal = self._pay(deal) or deal
-        if outcome != "wrong_state":
+            changed = replace(deal, reservation=Reservation.of(answer))
+            due = changed.reservation.due
+            if due is not None and due[0] == "deposit":
+                changed = self._pay(changed) or changed
+            self._park(changed)
+        elif outcome != "wrong_state":
             self._park(deal)
         return True
 
@@ -455,13 +467,11 @@ class Shopper(Asker):
     def _next_shopper(self) -> None:
         self._user = f"shopper-{uuid.uuid4().hex[:16]}"
         self._token = shopper_token(self._sale.jwt_secret, self._user)
-        self._order_id: str | None = None
-        self._attempt: Attempt | None = None
-        self._held: Deal | None = None
-        self._missed: Offer | None = None
-        """What was sold out."""
-        self._line: Offer | None = None
-        """What one stands in line for."""
+        self._order_id = None
+        self._attempt = None
+        self._held = None
+        self._missed = None
+        self._line = None
 
     def _some_offer(self) -> Offer | None:
         """None while nothing is on the page that we have; browse() gets another."""
@@ -506,8 +516,8 @@ class Shopper(Asker):
 
     def _send_nonsense(self, offer: Offer) -> tuple[str, Answer]:
         code, wish = random.choice(NONSENSE)
-        data = wish if isinstance(wish, bytes) else None
-        body = None if isinstance(wish, bytes) else {"sku": offer.sku, **wish}
+        data = wish if isinstance(wish, str) else None
+        body = None if isinstance(wish, str) else {"sku": offer.sku, **wish}
         return self.ask(
             "nonsense",
             "POST",

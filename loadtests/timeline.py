@@ -24,7 +24,7 @@ def width_of(seconds: int) -> int:
 def rounded(ms: float) -> int:
     """To two digits, so that a test of any length has few different ones."""
     whole = round(ms)
-    step = 10 ** max(0, len(str(whole)) - 2)
+    step = int(10 ** max(0, len(str(whole)) - 2))
     return round(whole / step) * step
 
 

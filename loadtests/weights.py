@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 COMMON: Mapping[str, float] = {
     "browse": 5,
-    "wait": 5,
+    "await_opening": 5,
     "stampede": 10,
     "retry": 5,
     "greedy": 2,

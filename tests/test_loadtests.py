@@ -87,13 +87,13 @@ SHORT: dict[str, tuple[str, ...]] = {
     "flash-sale": ("--spike-seconds", "4", "--plateau-seconds", "2", "--stock", "5", "--hold-seconds", "2"),
     "presale": (
         *("--spike-seconds", "3", "--plateau-seconds", "1", "--gap-seconds", "1", "--balance-seconds", "3"),
-        *("--weights", "balance=30,amend=5,wait=1", "--stock", "50"),
+        *("--weights", "balance=30,amend=5,await_opening=1", "--stock", "50"),
     ),
     "trade-in": ("--spike-seconds", "5", "--plateau-seconds", "1", "--stock", "40", "--weights", "order=30"),
     "double-peak": (
         *("--spike-seconds", "2", "--plateau-seconds", "1", "--second-seconds", "3", "--stock", "4"),
     ),
-    "soak": ("--plateau-seconds", "6", "--weights", "bot=4,watch=2,wait=1"),
+    "soak": ("--plateau-seconds", "6", "--weights", "bot=4,watch=2,await_opening=1"),
     "ramp": ("--steps", "3", "--step-seconds", "2", "--p99-ms", "60000"),
     "sold-out-storm": ("--spike-seconds", "3", "--plateau-seconds", "4"),
 }

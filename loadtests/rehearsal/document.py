@@ -56,7 +56,7 @@ def _conditions(document: Document) -> list[Document]:
 
 def wanted(document: Document) -> list[tuple[str, str | None]]:
     """What shoppers ask for, in turn: each SKU, and the tier that may have it. Raises ValueError."""
-    found = []
+    found: list[tuple[str, str | None]] = []
     for offer in document["offers"]:
         limits = [set(place["tiers"]) for place in (document, offer) if place.get("tiers")]
         common = set.intersection(*limits) if limits else set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Watch:
         (None where that is not known)."""
         at, used, busy, own = time.monotonic(), self._now(), _machine_seconds(), time.process_time()
         seconds = at - self._at
-        by_role: Counter[str] = Counter()
+        by_role: defaultdict[str, float] = defaultdict(float)
         for key, now in used.items():
             by_role[key[1]] += max(0.0, now - self._used.get(key, now)) / seconds
         full = None

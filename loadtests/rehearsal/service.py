@@ -10,10 +10,10 @@ import aiohttp
 from loadtests.rehearsal.document import Document
 from loadtests.rehearsal.exposition import Reading
 
-ASK_SECONDS_MAX = 10.0
+ASK_SECONDS_MAX = 3.0
 AUDIT_SECONDS_MAX = 60.0
 """An audit waits until every event is in the books."""
-READING_SECONDS_MAX = 3.0
+READING_SECONDS_MAX = 2.0
 ATTEMPTS_MAX = 5
 ORDERS_AT_ONCE = 32
 

@@ -14,7 +14,7 @@ HEAD = (
 def row(number: int, step: Figures) -> str:
     told = step.told
     return (
-        f"{number:<5}{f'{step.rate:g}/s':>10}{f'{step.answered / step.seconds:.0f}/s':>10}"
+        f"{number:<5}{f'{step.rate:.0f}/s':>10}{f'{step.answered / step.seconds:.0f}/s':>10}"
         f"{_ms(step.p50_ms):>9}{_ms(step.p99_ms):>9}{step.admitted:>9}{step.refused:>9}"
         f"{step.share(step.overloaded):>12.1%}{_s(told.outbox_oldest_s):>12}{_s(told.settlement_lag_p99_s):>15}"
     )
