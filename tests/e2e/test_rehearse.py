@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 import yaml
 
+from doorbuster.errors import Misconfigured
+from doorbuster.rehearse import plan_rehearsal
+from reservation.validation import Invalid
 from tests.stack import COMMAND, SERVICE_KEY, Client, Stack, sale, trade_in
 
 REHEARSAL_SECONDS_MAX = 90
@@ -133,14 +137,14 @@ async def test_gateways_that_stand_still_are_what_saturates_and_a_table_says_so(
     try:
         code, said, wrong = rehearse(
             *(up, path, "--shoppers", "100", "--peak", "60"),
-            *("--steps", "3", "--seconds", "2"),
+            *("--steps", "3", "--seconds", "2", *PATIENT),
             heard=stop_one,
         )
     finally:
         os.kill(halted, signal.SIGCONT)
 
     assert code == 1, said + wrong
-    assert "no step held; first comes the gateways" in said
+    assert "no step held; first comes the gateways" in said, said
     assert "got no answer" in said
     assert "audit: every invariant holds" in said
     assert not any(line.startswith("2 ") for line in said.splitlines()), "it does not go on to the next step"
@@ -165,35 +169,41 @@ async def test_a_generator_that_was_held_up_blames_itself(up: Stack, tmp_path: P
     assert "arrivals were sent" in said
 
 
-async def test_what_cannot_be_rehearsed_is_one_line_and_exit_code_2(up: Stack, tmp_path: Path) -> None:
-    good = campaign_file(tmp_path, sale())
-    size = ("--shoppers", "10", "--peak", "10")
-    bad = tmp_path / "bad.yaml"
+def planned(path: Path, data_dir: Path, host: str | None = None) -> None:
+    plan_rehearsal(path, data_dir, host=host, shoppers=10, peak=10, steps=1, seconds=1, p99_ms=500)
+
+
+def test_what_cannot_be_rehearsed_is_refused_in_one_line(
+    up: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, nowhere = campaign_file(tmp_path, sale()), tmp_path / "none"
+    bad, several = tmp_path / "bad.yaml", tmp_path / "several.yaml"
     bad.write_text("id: x")
-    several = tmp_path / "several.yaml"
     several.write_text(f"{good.read_text()}---\n{yaml.safe_dump(sale())}")
-    nowhere = {"DOORBUSTER_DATA_DIR": str(tmp_path / "none")}
-    wrong_key = {"DOORBUSTER_SERVICE_KEY": f"{SERVICE_KEY}-of-others"}
-    for path, options, environment, named in (
-        (bad, (), {}, "bad.yaml"),
-        (several, (), {}, "one at a time"),
-        (good, ("--host", "https://127.0.0.1:1"), {}, "not an http:// URL"),
-        (good, (), wrong_key, "401"),
-        (good, ("--data-dir", str(tmp_path / "none")), nowhere, "no `doorbuster up` runs"),
+    planned(good, up.data_dir)
+    for path, data_dir, host, named in (
+        (bad, up.data_dir, None, "bad.yaml"),
+        (several, up.data_dir, None, "one at a time"),
+        (good, up.data_dir, "https://127.0.0.1:1", "not an http:// URL"),
+        (good, nowhere, None, "no `doorbuster up` runs"),
+        (good, nowhere, up.url, "only with an HS256 secret"),
     ):
-        code, said, wrong = rehearse(up, path, *size, *options, environment=environment)
-        assert code == 2, (named, said, wrong)
-        assert named in wrong
-        assert said == ""
-        assert wrong.count("\n") == 1, wrong
+        with pytest.raises((Misconfigured, Invalid), match=named) as refused:
+            planned(path, data_dir, host)
+        assert "\n" not in str(refused.value)
+    monkeypatch.setenv("DOORBUSTER_JWT_SECRET", "long enough to sign with")
+    with pytest.raises(Misconfigured, match="SERVICE_KEY"):
+        planned(good, nowhere, up.url)
 
 
-async def test_without_a_secret_that_signs_nobody_can_come(tmp_path: Path, up: Stack) -> None:
-    good = campaign_file(tmp_path, sale())
-    environment = {"DOORBUSTER_SERVICE_KEY": SERVICE_KEY, "DOORBUSTER_JWT_SECRET": ""}
-    options = ("--shoppers", "10", "--peak", "10", "--host", up.url, "--data-dir", str(tmp_path / "none"))
+async def test_a_deployment_that_does_not_know_us_is_one_line_and_exit_code_2(
+    up: Stack, tmp_path: Path
+) -> None:
+    environment = {"DOORBUSTER_SERVICE_KEY": f"{SERVICE_KEY}-of-others"}
+    size = ("--shoppers", "10", "--peak", "10")
 
-    code, _, wrong = rehearse(up, good, *options, environment=environment)
+    code, said, wrong = rehearse(up, campaign_file(tmp_path, sale()), *size, environment=environment)
 
-    assert code == 2
-    assert "HS256" in wrong
+    assert (code, said) == (2, "")
+    assert "401" in wrong
+    assert wrong.count("\n") == 1, wrong
