@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from doorbuster.supervisor import die_with_parent
 from loadtests.embedded import NotStarted, embedded
 from loadtests.scenarios import FLASH_SALE, SCENARIOS
 
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(command: list[str]) -> int:
     """Locust, which ends by itself; told to end, it still concludes, and we wait for that."""
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGTERM))
     before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
     try:
         while True:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from doorbuster.supervisor import die_with_parent
+
 STOP_SECONDS_MAX = 60.0
 LOG_LINES_SHOWN = 20
 
@@ -43,6 +45,7 @@ def embedded(workers: int) -> Iterator[Embedded]:
                 stderr=said,
                 env=environment,
                 start_new_session=True,  # a Ctrl-C in the terminal ends the load first
+                preexec_fn=die_with_parent(signal.SIGTERM),
             )
         try:
             yield Embedded(_ready(process, log), data_dir)
