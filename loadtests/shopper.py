@@ -60,6 +60,7 @@ NONSENSE_PART = 0.3
 PARKED_MAX = 50
 """Paid deposits that one simulated user remembers until their balances are due."""
 BEFORE = ("scheduled", "warm_up")
+SHUT_NOW = ("not_started", "paused", "ended")
 NONSENSE: tuple[tuple[str, dict[str, Any] | str], ...] = (
     ("invalid_request", {"quantity": 0}),
     ("invalid_request", {"quantity": 10**12}),
@@ -503,6 +504,8 @@ class Shopper(Asker):
             self._held = Deal(reservation, self._token, attempt, self._order_id)
         elif outcome == "sold_out":
             self._missed = attempt.offer
+        elif outcome in SHUT_NOW:
+            self._page = self._etag = None  # what we have is out of date
         return True
 
     def _ask_to_reserve(

@@ -43,9 +43,9 @@ class Tally:
         totals: Counter[str] = Counter()
         for (request, _), count in self._counts.items():
             totals[request] += count
-        lines = [f"{'request':<14}{'outcome':<26}{'count':>9}{'share':>9}"]
+        lines = [f"{'request':<16}{'outcome':<26}{'count':>9}{'share':>9}"]
         for (request, outcome), count in sorted(self._counts.items(), key=lambda row: (row[0][0], -row[1])):
-            lines.append(f"{request:<14}{outcome:<26}{count:>9}{count / totals[request]:>9.1%}")
+            lines.append(f"{request:<16}{outcome:<26}{count:>9}{count / totals[request]:>9.1%}")
         return lines
 
 

@@ -102,8 +102,10 @@ def climb(
             break
         if stage.name.startswith("step"):
             # Without its first second, in which the new shoppers are made.
-            own = [row for row in rows if at_s + 1 <= row[0] < int(until_s)]
+            own = [row for row in rows if int(at_s) + 1 <= row[0] < int(until_s)]
             checked = check(own, limits, max(1.0, stage.seconds - 1))
+            if not count(own):
+                checked.append(Checked("requests", "> 0", "none", kept=False))
             if not all(one.kept for one in checked):
                 return Climb(held, stage, checked)
             held = stage

@@ -208,6 +208,17 @@ def test_a_ramp_that_never_breaks_says_that_the_break_is_beyond() -> None:
     assert found.lines() == ["ramp: every step held; the break is beyond 30 shoppers"]
 
 
+@pytest.mark.parametrize("began_s", [100.0, 100.4, 100.9])
+def test_a_step_in_which_nobody_was_answered_has_not_held(began_s: float) -> None:
+    steps = (Stage("step 1", 2, 10), Stage("step 2", 2, 20))
+    answered = rows_of(("held", 20, 10), at=101)
+
+    found = climb(answered, steps, Limits(), began_s=began_s, known_until_s=999.0)
+
+    assert (found.held, found.broke) == steps
+    assert broken(found.checked) == ["requests"]
+
+
 def test_a_ramp_whose_first_step_breaks_says_so() -> None:
     found = climb(climbing(5000, 20, 20), STEPS, Limits(), began_s=100.0, known_until_s=999.0)
 

@@ -86,7 +86,7 @@ def counts(output: str) -> dict[tuple[str, str], int]:
 SHORT: dict[str, tuple[str, ...]] = {
     "flash-sale": ("--spike-seconds", "5", "--plateau-seconds", "2", "--stock", "5", "--hold-seconds", "2"),
     "presale": (
-        *("--spike-seconds", "3", "--plateau-seconds", "1", "--gap-seconds", "1", "--balance-seconds", "3"),
+        *("--spike-seconds", "3", "--plateau-seconds", "1", "--gap-seconds", "1", "--balance-seconds", "4"),
         *("--weights", "balance=30,amend=5,await_opening=1", "--stock", "50"),
     ),
     "trade-in": ("--spike-seconds", "5", "--plateau-seconds", "1", "--stock", "40", "--weights", "order=30"),
