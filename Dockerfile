@@ -17,6 +17,7 @@ RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r requireme
 COPY pyproject.toml README.md LICENSE ./
 COPY doorbuster doorbuster
 COPY gateway gateway
+COPY loadtests loadtests
 COPY reservation reservation
 COPY settlement settlement
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .

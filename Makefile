@@ -3,13 +3,14 @@
 # make bench  a gateway on one core beside its peers, and what the rest costs; wants the machine to itself
 # make simulate   SEEDS=2000 FIRST=1: so many made-up lives, on all cores; a seed that fails says how to replay it
 # make properties   5,000 random lives of campaigns, in Redis and in the model side by side: half an hour
+# make load SCENARIO=flash-sale USERS=200: shoppers, by Locust, against a stack of its own, or HOST=http://…; a minute
 # make faults   what may break breaks under load, and the clients' own log judges what became of it: an hour
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench properties simulate faults lock clean
+.PHONY: demo test check bench properties simulate load faults lock clean
 
 demo: $(VENV)/run
 	$(BIN)/doorbuster demo
@@ -29,6 +30,11 @@ properties: $(VENV)/dev
 
 simulate: $(VENV)/dev
 	$(BIN)/python -m tests.simulation --seeds $${SEEDS:-2000} --first $${FIRST:-1}
+
+# A shell may have a HOST or USERS of its own: what is meant is said to make.
+said = $(if $(filter command line,$(origin $(1))),$(2) $($(1)))
+load: $(VENV)/dev
+	$(BIN)/python -m loadtests $(SCENARIO) $(call said,HOST,--host) $(call said,USERS,--users) $(OPTIONS)
 
 faults: $(VENV)/dev
 	scripts/install-servers

@@ -229,7 +229,7 @@ def report(
     from doorbuster.report.text import text
     from reservation.outcomes import Refusal
 
-    configure_logs("report")
+    configure_logs("report", read_settings().log_level)
     found = asyncio.run(run_report(_with_book(data_dir), campaign, compare))
     if isinstance(found, Refusal):
         typer.echo(f"doorbuster: {found.detail.rstrip('.')}", err=True)
@@ -244,6 +244,46 @@ def report(
         typer.echo(text(found))
     else:
         typer.echo("\n".join(str(path) for path in (html, csv) if path is not None))
+
+
+@app.command()
+def rehearse(
+    file: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="YAML or JSON, as for apply.")],
+    shoppers: Annotated[int, typer.Option(help="Distinct shoppers.", min=1, max=1_000_000)],
+    peak: Annotated[float, typer.Option(help="Arrivals per second at the height of the opening.", min=1)],
+    host: Annotated[
+        str | None, typer.Option(help="http://HOST:PORT of the deployment; left out, the `up` in --data-dir.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Of each step.", min=1, max=600)] = 10,
+    steps: Annotated[int, typer.Option(help="Steps up to the peak.", min=1, max=20)] = 4,
+    p99_ms: Annotated[float, typer.Option(help="Slower than this is not holding.", min=1)] = 500,
+    as_json: AsJson = False,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Say before the day whether this deployment holds: play the opening with copies of a campaign.
+
+    Exit 0 when it holds at the peak and the audit is clean, 1 when not.
+    """
+    from doorbuster.rehearse import plan_rehearsal, run_rehearse
+
+    rehearsal = plan_rehearsal(
+        *(file, data_dir),
+        host=host,
+        shoppers=shoppers,
+        peak=peak,
+        steps=steps,
+        seconds=seconds,
+        p99_ms=p99_ms,
+    )
+
+    def say(line: str) -> None:
+        if not as_json:
+            print(line, flush=True)  # each step as it ends
+
+    found = _run("rehearse", read_settings(), run_rehearse(rehearsal, say))
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+    raise typer.Exit(0 if found.ok else 1)
 
 
 @app.command()

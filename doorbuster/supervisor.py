@@ -120,7 +120,7 @@ async def _spawn(program: Program) -> asyncio.subprocess.Process:
             stdout=output if output is not None else sys.stderr.fileno(),
             stderr=output if output is not None else sys.stderr.fileno(),
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop them in order
-            preexec_fn=_die_with_parent(program.stop_signal),
+            preexec_fn=die_with_parent(program.stop_signal),
             **credentials(program.user),
         )
     finally:
@@ -128,7 +128,7 @@ async def _spawn(program: Program) -> asyncio.subprocess.Process:
             os.close(output)
 
 
-def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     """On Linux, have the kernel send `number` to the child when we are gone."""
     if not sys.platform.startswith("linux"):
         return None

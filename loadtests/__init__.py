@@ -1,1 +1,1 @@
-"""A flash sale under load, by Locust. Start at locustfile.py; README.md says how to run it."""
+"""Sales under load, by Locust, and a rehearsal. Start at locustfile.py; README.md says how to run it."""

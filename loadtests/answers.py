@@ -23,6 +23,14 @@ STATUS_OF: Mapping[str, int] = {
 }
 """What a shopper who does everything right may be told, and with which status. What is not here, such
 as `unauthenticated` or `internal_error`, is a defect of the service or of this load test."""
+NONSENSE_STATUS_OF: Mapping[str, int] = {
+    "malformed_json": 400,
+    "unauthenticated": 401,
+    "campaign_not_found": 404,
+    "offer_not_found": 404,
+    "invalid_request": 422,
+}
+"""What who sends nonsense must be told."""
 BUSY = frozenset({"rate_limited", "overloaded", "store_unavailable"})
 """Any request may be told to come back; whether it was done is then unknown."""
 BUSY_RETRY_AFTER_S = 1.0
@@ -63,8 +71,9 @@ class Answer:
         code = str(problem.get("code"))
         if code not in allowed | BUSY:
             raise Unexpected(f"{self.status} {code}")
+        status = STATUS_OF.get(code) or NONSENSE_STATUS_OF[code]
         said = (self.status, problem.get("status"), problem.get("type"))
-        if said != (STATUS_OF[code], STATUS_OF[code], f"/problems/{code}"):
+        if said != (status, status, f"/problems/{code}"):
             raise Unexpected(f"{self.status} {code}: status and type do not belong to the code")
         if not isinstance(problem.get("title"), str) or not isinstance(problem.get("detail"), str):
             raise Unexpected(f"{self.status} {code}: no title or no detail")

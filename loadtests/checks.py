@@ -7,16 +7,18 @@ Locust counts as a failure. A refusal is an outcome; its name is the problem's c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from loadtests.answers import Answer, Unexpected
 
 SHUT = frozenset({"ended", "not_started", "paused", "not_eligible"})
-"""Nobody gets anything now, or not this shopper."""
+"""Nobody gets anything now, or not this shopper, or not with this main order."""
 HELD = "held"
 REPLAYED = "replayed"
 CONFIRMED = "confirmed"
 DELIVERED = "delivered"
+TAKEN_BACK = "taken_back"
 SETTLED_STATES = frozenset({CONFIRMED, "deposit_paid", "refunded"})
 """What paying may lead to; `refunded` when the money came too late."""
 
@@ -41,7 +43,10 @@ class Reservation:
 
     @classmethod
     def of(cls, answer: Answer) -> Reservation:
-        found = answer.json()
+        return cls.of_json(answer.json(), answer.status)
+
+    @classmethod
+    def of_json(cls, found: dict[str, Any], status: int) -> Reservation:
         try:
             due = found["due"]
             return cls(
@@ -52,7 +57,42 @@ class Reservation:
                 (due["stage"], due["amount"]) if due else None,
             )
         except (KeyError, TypeError):
-            raise Unexpected(f"{answer.status}: not a reservation") from None
+            raise Unexpected(f"{status}: not a reservation") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a shopper needs to know of a campaign's page. Times are seconds from when it was asked for."""
+
+    phase: str
+    offers: list[Offer]
+    opens_in_s: float
+    balance_opens_in_s: float | None
+    """Of a presale."""
+    order_line: dict[str, Any] | None
+    """Of a trade-in: what a main order must have bought to qualify for all of it."""
+
+    @classmethod
+    def of(cls, answer: Answer) -> Page:
+        page = answer.json()
+        try:
+            if not isinstance(page["phase"], str):
+                raise Unexpected("200: a campaign without a phase")
+            now = datetime.fromisoformat(page["server_time"])
+
+            def seconds_to(instant: str) -> float:
+                return (datetime.fromisoformat(instant) - now).total_seconds()
+
+            balance = page.get("balance_opens_at")
+            return cls(
+                page["phase"],
+                [Offer(offer["sku"], _quota(page, offer)) for offer in page["offers"]],
+                seconds_to(page["opens_at"]),
+                seconds_to(balance) if balance else None,
+                _order_line(page) if "entitlement" in page else None,
+            )
+        except (KeyError, TypeError, ValueError):
+            raise Unexpected("200: not a campaign") from None
 
 
 def check_page(answer: Answer, etag: str | None) -> str:
@@ -63,19 +103,19 @@ def check_page(answer: Answer, etag: str | None) -> str:
         return answer.refusal()
     if not answer.headers.get("etag"):
         raise Unexpected("200 without an ETag")
-    offers_of(answer)
+    Page.of(answer)
     return "changed"
 
 
-def offers_of(answer: Answer) -> list[Offer]:
-    """What is on a campaign's page."""
-    page = answer.json()
-    try:
-        if not (isinstance(page["phase"], str) and isinstance(page["server_time"], str)):
-            raise Unexpected("200: a campaign without phase or time")
-        return [Offer(offer["sku"], _quota(page, offer)) for offer in page["offers"]]
-    except (KeyError, TypeError):
-        raise Unexpected("200: not a campaign") from None
+def _order_line(page: dict[str, Any]) -> dict[str, Any]:
+    conditions = [page["entitlement"], *(o["requires"] for o in page["offers"] if o.get("requires"))]
+
+    def first(designated: str) -> str:
+        named = (one[designated][0] for one in conditions if one.get(designated))
+        return str(next(named, "load-test"))
+
+    spend = max(int(one.get("min_spend", 0)) for one in conditions)
+    return {"sku": first("skus"), "category": first("categories"), "amount": max(1, spend)}
 
 
 def _quota(page: dict[str, Any], offer: dict[str, Any]) -> int | None:
@@ -168,6 +208,95 @@ def check_given_up(answer: Answer, reservation: Reservation) -> str:
     if (now.id, now.state) != (reservation.id, "cancelled"):
         raise Unexpected("200: not cancelled")
     return "cancelled"
+
+
+def check_amended(answer: Answer, reservation: Reservation, quantity: int) -> str:
+    """Another quantity. Where that is more, units and quota must allow it."""
+    if answer.status != 200:
+        return answer.refusal(SHUT | {"wrong_state", "quota_exceeded", "sold_out", "payment_window_closed"})
+    now = Reservation.of(answer)
+    if (now.id, now.quantity) != (reservation.id, quantity):
+        raise Unexpected("200: not amended")
+    return "amended"
+
+
+def check_joined(answer: Answer) -> str:
+    """A place in the line for one unit. Who could have it at once does not get one."""
+    if answer.status != 201:
+        return answer.refusal(SHUT | {"wrong_state", "quota_exceeded"})
+    place = answer.json()
+    if place.get("state") != "waiting" or not isinstance(place.get("position"), int):
+        raise Unexpected("201: no place in a line")
+    return "waiting"
+
+
+def check_left(answer: Answer) -> str:
+    if answer.status != 200:
+        return answer.refusal()
+    if answer.json().get("state") != "left":
+        raise Unexpected("200: still in line")
+    return "left"
+
+
+def held_of(answer: Answer) -> Reservation | None:
+    """The reservation of a user who had none, once the line has come to them."""
+    try:
+        found = [one for one in answer.json()["reservations"] if one["state"] == "held"]
+    except (KeyError, TypeError):
+        raise Unexpected("200: not a list of reservations") from None
+    return Reservation.of_json(found[0], answer.status) if found else None
+
+
+def check_look(answer: Answer) -> str:
+    """One's own reservations, to see whether one was served."""
+    if answer.status != 200:
+        return answer.refusal()
+    return "not_yet" if held_of(answer) is None else "served"
+
+
+def check_order(answer: Answer, order_id: str) -> str:
+    """A main order, reported by the merchant's systems."""
+    if answer.status not in (200, 201):
+        return answer.refusal()
+    order = answer.json()
+    if (order.get("order_id"), order.get("state")) != (order_id, "paid"):
+        raise Unexpected(f"{answer.status}: not the order that was reported")
+    return "reported"
+
+
+def check_order_cancelled(answer: Answer, order_id: str, *, paid: bool) -> str:
+    """A main order taken back, and with it a trade-in that was `paid`."""
+    if answer.status != 200:
+        return answer.refusal()
+    order = answer.json()
+    if (order.get("order_id"), order.get("state")) != (order_id, "cancelled"):
+        raise Unexpected("200: not cancelled")
+    return TAKEN_BACK if paid else "cancelled"
+
+
+def check_paid_with_order(answer: Answer, reservation: Reservation) -> str:
+    """A trade-in that was paid with its main order. It may have expired before."""
+    if answer.status != 200:
+        return answer.refusal({"wrong_state", "payment_window_closed"})
+    now = Reservation.of(answer)
+    if now.id != reservation.id or now.state not in SETTLED_STATES:
+        raise Unexpected(f"200: paid, and {now.state}")
+    return now.state
+
+
+def check_bot(answer: Answer, granted: int, quota: int | None) -> str:
+    """One of many new keys of one user, who has been `granted` so many units already."""
+    if answer.status != 201:
+        return answer.refusal(SHUT | {"quota_exceeded", "sold_out"})
+    got = Reservation.of(answer)
+    if quota is not None and granted + got.quantity > quota:
+        raise Unexpected("201: many keys got one user more than the quota")
+    return HELD
+
+
+def check_nonsense(answer: Answer, code: str) -> str:
+    """What cannot be. Even so the service may be too busy to say so."""
+    return answer.refusal({code})
 
 
 def _replayed(answer: Answer) -> bool:

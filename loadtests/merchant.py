@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import requests
 
-from loadtests.options import Options
-
-SKU = "phone-hot"
 ANSWER_SECONDS_MAX = 60.0
 """An audit waits until every event is in the books."""
+PAGE_SECONDS_MAX = 2.0
 
 
 class MerchantError(Exception):
@@ -21,23 +19,38 @@ class MerchantError(Exception):
 class Merchant:
     """Puts a campaign on sale, and looks at the books afterwards."""
 
-    def __init__(self, host: str, service_key: str) -> None:
+    def __init__(self, host: str, service_key: str | None) -> None:
+        """Without a key, only what everybody may see."""
         self._host = host.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {service_key}"}
+        self._headers = {"Authorization": f"Bearer {service_key}"} if service_key else {}
 
-    def put_sale(self, campaign: str, options: Options, opens_at: datetime) -> datetime:
-        """Create the sale, or move it; the service's time."""
-        document = sale_document(campaign, options, opens_at)
-        view = self._call("PUT", f"/v1/campaigns/{campaign}", document)
+    def put(self, document: dict[str, Any]) -> datetime:
+        """Create the campaign, or change it; the service's time."""
+        view = self._call("PUT", f"/v1/campaigns/{document['id']}", document)
         return datetime.fromisoformat(view["server_time"])
+
+    def restock(self, campaign: str, sku: str, units: int) -> None:
+        """Put so many more on sale."""
+        self._call("POST", f"/v1/campaigns/{campaign}/offers/{sku}/stock", {"delta": units})
+
+    def page(self, campaign: str) -> dict[str, Any]:
+        """What everybody sees."""
+        return self._call("GET", f"/v1/campaigns/{campaign}", seconds_max=PAGE_SECONDS_MAX)
 
     def audit(self, campaign: str) -> dict[str, Any]:
         return self._call("GET", f"/v1/campaigns/{campaign}/audit")
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        seconds_max: float = ANSWER_SECONDS_MAX,
+    ) -> dict[str, Any]:
         try:
             answer = requests.request(
-                method, self._host + path, json=body, headers=self._headers, timeout=ANSWER_SECONDS_MAX
+                method, self._host + path, json=body, headers=self._headers, timeout=seconds_max
             )
             if not answer.ok:
                 raise MerchantError(f"{method} {path}: {answer.status_code} {answer.text}")
@@ -45,19 +58,3 @@ class Merchant:
         except requests.RequestException as error:  # no answer, or one that is not JSON
             raise MerchantError(f"{method} {path}: {error}") from None
         return found
-
-
-def sale_document(campaign: str, options: Options, opens_at: datetime) -> dict[str, Any]:
-    """A flash sale that opens with the spike and is over when the tail begins."""
-    open_seconds = options.spike_seconds + options.plateau_seconds
-    return {
-        "id": campaign,
-        "kind": "flash_sale",
-        "title": "Load test",
-        "currency": "CNY",
-        "opens_at": opens_at.isoformat(),
-        "closes_at": (opens_at + timedelta(seconds=max(1, open_seconds))).isoformat(),
-        "hold_seconds": options.hold_seconds,
-        "per_user": options.per_user,
-        "offers": [{"sku": SKU, "price": 399_900, "list_price": 599_900, "stock": options.stock}],
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,17 @@ from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import WorkerRunner
 
+from loadtests.documents import HOT, sale_document
 from loadtests.merchant import Merchant, MerchantError
-from loadtests.options import Options
+from loadtests.monitor import Monitor
+from loadtests.options import OptionError, Options
+from loadtests.scenarios import restock_at, windows_of
 from loadtests.tally import TALLY
+from loadtests.timeline import TIMELINE, width_of
 from loadtests.tokens import SecretMissing, find_secrets
+
+LATE_SECONDS = 120
+"""The monitor goes on for so long after the last stage at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +34,51 @@ class Sale:
     service_key: str | None
 
 
+_monitors: dict[int, Monitor] = {}
+"""By environment: of the test that runs."""
+
+
 def open_sale(environment: Environment, **_: Any) -> None:
     """Listens to test_start, on every node. The master opens, or a Locust that is alone."""
     TALLY.clear()
+    try:
+        options = Options.of(environment)
+    except OptionError as error:
+        _give_up(environment, str(error))
+    TIMELINE.begin(width_of(sum(stage.seconds for stage in options.stages)))
     if isinstance(environment.runner, WorkerRunner):
         return
     _announce(environment, None)
-    options = Options.of(environment)
     if not environment.host:
         _give_up(environment, "--host is not given")
     try:
         jwt_secret, service_key = find_secrets(options)
         campaign = options.campaign
+        merchant = Merchant(environment.host, service_key)
         if options.create_campaign and service_key:
             campaign = campaign or f"load-{uuid.uuid4().hex[:12]}"
-            opens_at = _schedule(Merchant(environment.host, service_key), campaign, options, environment)
-            print(f"{campaign} opens at {opens_at:%H:%M:%S} UTC with {options.stock} units", flush=True)
+            opens_at = _schedule(merchant, campaign, options, environment)
+            units = options.goods.stock
+            print(f"{campaign} opens at {opens_at:%H:%M:%S} UTC with {units} units", flush=True)
     except (SecretMissing, MerchantError) as error:
         _give_up(environment, str(error))
     if not campaign:
         _give_up(environment, "--no-create-campaign needs a --campaign")
+    if options.scenario.kind == "trade_in" and not service_key:
+        _give_up(environment, "--service-key: is not given, and trade-ins need their main orders reported")
     _announce(environment, Sale(campaign, jwt_secret, service_key))
+    _watch(environment, options, merchant, campaign)
 
 
 def on_sale(environment: Environment) -> Sale | None:
     """What this test shops in, on every node; None when it could not be opened."""
     found = getattr(environment.parsed_options, "on_sale", None)
     return Sale(**found) if found else None
+
+
+def monitor_of(environment: Environment) -> Monitor | None:
+    """Who has looked at the sale of this test meanwhile."""
+    return _monitors.get(id(environment))
 
 
 def _announce(environment: Environment, sale: Sale | None) -> None:
@@ -62,13 +88,36 @@ def _announce(environment: Environment, sale: Sale | None) -> None:
 
 def _schedule(merchant: Merchant, campaign: str, options: Options, environment: Environment) -> datetime:
     """Have the sale open when the shape's warm-up is over. What counts is the service's clock, not ours."""
-    warm_up = timedelta(seconds=options.warm_up_seconds)
-    server_time = merchant.put_sale(campaign, options, datetime.now(UTC) + warm_up)
+    kind = options.scenario.kind
+    windows = windows_of(kind, options.stages)
+
+    def document(begins_at: datetime) -> dict[str, Any]:
+        return sale_document(campaign, kind, options.goods, windows, begins_at)
+
+    server_time = merchant.put(document(datetime.now(UTC)))
+    begins_at = server_time - timedelta(seconds=_run_time_s(environment))
+    merchant.put(document(begins_at))
+    return begins_at + timedelta(seconds=windows.opens)
+
+
+def _watch(environment: Environment, options: Options, merchant: Merchant, campaign: str) -> None:
+    at = restock_at(options.scenario, options.stages)
+    owns = options.create_campaign and at is not None
+    monitor = Monitor(
+        merchant,
+        campaign,
+        sum(stage.seconds for stage in options.stages) + LATE_SECONDS,
+        lambda: _run_time_s(environment),
+        restock=(at or 0, HOT, options.goods.stock) if owns else None,
+        began_s=time.time() - _run_time_s(environment),
+    )
+    _monitors[id(environment)] = monitor
+    monitor.start()
+
+
+def _run_time_s(environment: Environment) -> float:
     shape = environment.shape_class
-    running_s = shape.get_run_time() if shape else 0.0  # type: ignore[no-untyped-call]
-    opens_at = server_time + warm_up - timedelta(seconds=running_s)
-    merchant.put_sale(campaign, options, opens_at)
-    return opens_at
+    return float(shape.get_run_time()) if shape else 0.0  # type: ignore[no-untyped-call]
 
 
 def _give_up(environment: Environment, why: str) -> NoReturn:

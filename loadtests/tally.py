@@ -16,8 +16,8 @@ class Tally:
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def count(self, request: str, outcome: str) -> None:
-        self._counts[request, outcome] += 1
+    def count(self, request: str, outcome: str, times: int = 1) -> None:
+        self._counts[request, outcome] += times
 
     def of(self, request: str, outcome: str) -> int:
         return self._counts[request, outcome]
@@ -29,9 +29,12 @@ class Tally:
     def clear(self) -> None:
         self._counts.clear()
 
+    def rows(self) -> list[Row]:
+        return [(request, outcome, count) for (request, outcome), count in self._counts.items()]
+
     def take(self) -> list[Row]:
         """Everything counted so far; counting starts again."""
-        rows = [(request, outcome, count) for (request, outcome), count in self._counts.items()]
+        rows = self.rows()
         self.clear()
         return rows
 
@@ -40,9 +43,9 @@ class Tally:
         totals: Counter[str] = Counter()
         for (request, _), count in self._counts.items():
             totals[request] += count
-        lines = [f"{'request':<14}{'outcome':<26}{'count':>9}{'share':>9}"]
+        lines = [f"{'request':<16}{'outcome':<26}{'count':>9}{'share':>9}"]
         for (request, outcome), count in sorted(self._counts.items(), key=lambda row: (row[0][0], -row[1])):
-            lines.append(f"{request:<14}{outcome:<26}{count:>9}{count / totals[request]:>9.1%}")
+            lines.append(f"{request:<16}{outcome:<26}{count:>9}{count / totals[request]:>9.1%}")
         return lines
 
 

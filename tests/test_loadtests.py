@@ -11,30 +11,41 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from loadtests.answers import Answer, Unexpected
 from loadtests.audit import audit_lines, audit_says_less
 from loadtests.checks import (
     Reservation,
+    check_amended,
+    check_bot,
     check_given_up,
     check_greedy,
+    check_joined,
+    check_look,
+    check_nonsense,
+    check_order,
+    check_order_cancelled,
     check_page,
     check_paid,
+    check_paid_with_order,
     check_payment,
     check_replay,
     check_reserved,
     check_sandbox,
 )
-from loadtests.stages import Stage, opening_spike, stage_at
+from loadtests.stages import Sizes, Stage, opening_spike, stage_at
 from loadtests.tally import Tally
+from tests.servers import free_port, listens, wait_until
 from tests.stack import SECRETS, Stack, stack
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCUST_SECONDS_MAX = 120
+LOCUST_SECONDS_MAX = 240
 """Far more than a run takes, even on a machine that is busy with other tests."""
 
 
@@ -72,20 +83,150 @@ def counts(output: str) -> dict[tuple[str, str], int]:
     return {(request, outcome): int(count) for request, outcome, count in rows}
 
 
-def test_a_sale_under_load_sells_out_and_passes_its_audit(doorbuster: Stack) -> None:
-    done = locust(
-        doorbuster,
-        *("--peak-users", "30", "--stock", "5", "--hold-seconds", "2"),
-        *("--warm-up-seconds", "1", "--spike-seconds", "3", "--plateau-seconds", "2", "--tail-seconds", "1"),
+SHORT: dict[str, tuple[str, ...]] = {
+    "flash-sale": ("--spike-seconds", "5", "--plateau-seconds", "2", "--stock", "5", "--hold-seconds", "2"),
+    "presale": (
+        *("--spike-seconds", "3", "--plateau-seconds", "1", "--gap-seconds", "1", "--balance-seconds", "4"),
+        *("--weights", "balance=30,amend=5,await_opening=1", "--stock", "50"),
+    ),
+    "trade-in": ("--spike-seconds", "5", "--plateau-seconds", "1", "--stock", "40", "--weights", "order=30"),
+    "double-peak": (
+        *("--spike-seconds", "2", "--plateau-seconds", "1", "--second-seconds", "3", "--stock", "4"),
+    ),
+    "soak": ("--plateau-seconds", "6", "--weights", "bot=4,watch=2,await_opening=1"),
+    "ramp": ("--steps", "3", "--step-seconds", "2", "--p99-ms", "60000"),
+    "sold-out-storm": ("--spike-seconds", "3", "--plateau-seconds", "4"),
+}
+"""Every scenario, in seconds and with few shoppers."""
+AT_ONCE = 3
+FEW = ("--warm-up-seconds", "1", "--tail-seconds", "1", "--max-overloaded-share", "1", "--p99-ms", "30000")
+
+
+def scenario_command(name: str, report: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-m", "loadtests", name, "--users", "12", "--report", str(report)]
+    return [*command, *FEW, *SHORT[name], *options]
+
+
+@pytest.fixture(scope="module")
+def played(
+    doorbuster: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, subprocess.CompletedProcess[str]]:
+    """All scenarios, some side by side: most of what each takes is waiting."""
+    home = tmp_path_factory.mktemp("played")
+    there = ("--host", doorbuster.url, "--data-dir", str(doorbuster.data_dir))
+    # One is distributed, and one has a stack of its own.
+    where = dict.fromkeys(SHORT, there)
+    where |= {"trade-in": (*there, "--processes", "2"), "flash-sale": ("--workers", "1")}
+    commands = {name: scenario_command(name, home / f"{name}.html", *where[name]) for name in SHORT}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(commands, pool.map(ended, commands.values()), strict=True))
+
+
+def ended(command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in SECRETS and "LOADTEST" not in name
+    }
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=LOCUST_SECONDS_MAX, env=environment, cwd=ROOT
     )
+
+
+SEEN: dict[str, tuple[tuple[str, str], ...]] = {
+    "flash-sale": (("reserve", "held"), ("reserve", "sold_out"), ("pay check", "confirmed")),
+    "presale": (("reserve", "held"), ("pay check", "deposit_paid"), ("pay check", "confirmed")),
+    "trade-in": (("report order", "reported"), ("reserve", "held")),
+    "double-peak": (("reserve", "held"), ("reserve", "sold_out")),
+    "soak": (("reserve", "held"), ("bot", "held"), ("bot", "quota_exceeded"), ("watch", "watched")),
+    "ramp": (("reserve", "held"), ("pay check", "confirmed")),
+    "sold-out-storm": (("reserve", "held"), ("reserve", "sold_out")),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_every_scenario_passes_and_leaves_a_report(
+    name: str, played: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    done = played[name]
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "audit: every invariant holds" in done.stdout
     assert "load test: passed" in done.stdout
     came_to = counts(done.stdout)
-    assert came_to["reserve", "held"] > 0
-    assert came_to["reserve", "sold_out"] > 0
+    missing = [one for one in SEEN[name] if not came_to.get(one)]
+    assert not missing, done.stdout
     assert not [request for request, outcome in came_to if outcome == "unexpected"]
+    report = Path(re.findall(r"^report: (.*)$", done.stdout, re.MULTILINE)[0]).read_text()
+    assert report.count("<svg") >= 5
+    assert "Every invariant holds." in report
+
+
+def test_the_second_peak_gets_what_is_put_on_sale_for_it(
+    played: dict[str, subprocess.CompletedProcess[str]],
+) -> None:
+    (units,) = re.findall(r"^  phone-hot +(\d+) +(\d+) +(\d+) +(\d+)$", played["double-peak"].stdout, re.M)
+    assert int(units[0]) == 8, "four, and four more"
+
+
+def test_a_ramp_says_how_far_it_got(played: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    assert "ramp: every step held; the break is beyond 12 shoppers" in played["ramp"].stdout
+
+
+def test_a_stack_of_ones_own_is_gone_afterwards(
+    played: dict[str, subprocess.CompletedProcess[str]],
+) -> None:
+    (port,) = re.findall(
+        r"^flash-sale: .* at http://127.0.0.1:(\d+)$", played["flash-sale"].stdout, re.MULTILINE
+    )
+    assert not listens(int(port))
+
+
+def test_a_threshold_that_is_broken_fails_the_run(doorbuster: Stack) -> None:
+    done = locust(
+        doorbuster,
+        *("--peak-users", "5", "--p99-ms", "0", "--min-requests-per-s", "1e6"),
+        *("--warm-up-seconds", "0", "--spike-seconds", "2", "--plateau-seconds", "0", "--tail-seconds", "0"),
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"^reserve, p99 .* BROKEN$", done.stdout, re.MULTILINE)
+    assert re.search(r"^requests .* BROKEN$", done.stdout, re.MULTILINE)
+    assert re.search(r"^answers outside the contract .* kept$", done.stdout, re.MULTILINE)
+    assert "load test: failed: reserve, p99" in done.stdout
+
+
+def test_a_ramp_that_breaks_stops_there_and_that_is_its_answer(doorbuster: Stack) -> None:
+    done = locust(
+        doorbuster,
+        *("--scenario", "ramp", "--peak-users", "8", "--steps", "20", "--step-seconds", "2"),
+        *("--warm-up-seconds", "1", "--p99-ms", "0"),
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ramp: not even the first held; broke at 1 (step 1):" in done.stdout
+
+
+def test_locusts_page_starts_whatever_scenario_is_chosen_there(doorbuster: Stack) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py")]
+    command += ["--host", doorbuster.url, "--data-dir", str(doorbuster.data_dir)]
+    command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    form = {"user_count": 1, "spawn_rate": 1, "host": doorbuster.url, "scenario": "soak", "stock": ""}
+    form |= {"peak_users": "5", "warm_up_seconds": "0", "plateau_seconds": "3", "tail_seconds": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            wait_until(lambda: listens(port), "Locust's page is there")
+            started = requests.post(f"http://127.0.0.1:{port}/swarm", data=form, timeout=30)
+            assert started.json()["success"], started.text
+            assert process.stdout is not None
+            said = ""
+            for line in process.stdout:  # the test's own timeout ends it
+                said += line
+                if line.startswith("load test: "):
+                    break
+        finally:
+            process.terminate()
+    assert "load test: passed" in said, said
+    assert counts(said)["reserve", "held"] > 0
 
 
 def test_shoppers_whom_the_service_does_not_know_fail_the_load_test(doorbuster: Stack) -> None:
@@ -110,14 +251,17 @@ def test_a_load_test_that_cannot_start_fails_and_says_why(doorbuster: Stack) -> 
 
 
 def test_what_is_tested_here_does_not_import_locust() -> None:
-    pure = "answers, audit, checks, stages, tally"
+    pure = "answers, audit, checks, documents, embedded, pictures, report, scenarios, stages, tally, "
+    pure += "thresholds, timeline, weights"
     program = f"import sys; from loadtests import {pure}; sys.exit('locust' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=LOCUST_SECONDS_MAX)
 
 
 # --- The shape ----------------------------------------------------------------------------------
 
-SPIKE = opening_spike(peak_users=100, warm_up_seconds=3, spike_seconds=2, plateau_seconds=4, tail_seconds=1)
+SPIKE = opening_spike(
+    Sizes(peak_users=100, warm_up_seconds=3, spike_seconds=2, plateau_seconds=4, tail_seconds=1)
+)
 
 
 def test_the_shape_is_quiet_then_everybody_at_once_then_fewer() -> None:
@@ -127,9 +271,9 @@ def test_the_shape_is_quiet_then_everybody_at_once_then_fewer() -> None:
 
 
 def test_the_shape_has_a_trickle_however_small_the_peak() -> None:
-    second = {"warm_up_seconds": 1, "spike_seconds": 1, "plateau_seconds": 1, "tail_seconds": 1}
+    sizes = Sizes(peak_users=1, warm_up_seconds=1, spike_seconds=1, plateau_seconds=1, tail_seconds=1)
 
-    assert [stage.users for stage in opening_spike(peak_users=1, **second)] == [1, 1, 1, 1]
+    assert [stage.users for stage in opening_spike(sizes)] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("tick_s", [2.97, 3.0, 3.04])
@@ -138,8 +282,7 @@ def test_the_spike_comes_with_the_tick_nearest_to_the_opening(tick_s: float) -> 
 
 
 def test_a_stage_of_no_seconds_is_left_out() -> None:
-    nothing_else = {"warm_up_seconds": 0, "plateau_seconds": 0, "tail_seconds": 0}
-    spike = opening_spike(peak_users=9, spike_seconds=1, **nothing_else)
+    spike = opening_spike(Sizes(peak_users=9, spike_seconds=1))
 
     assert stage_at(spike, 0.0) == Stage("spike", 1, 9)
     assert stage_at(spike, 1.0) is None
@@ -156,7 +299,13 @@ RESERVATION = {
 }
 MINE = Reservation("sale.one", "phone", 1, "held", ("full", 5000))
 OFFER = {"sku": "phone", "price": 5000, "remaining": 3, "sold_out": False, "per_user": 2}
-PAGE = {"phase": "open", "server_time": "2026-11-04T12:00:00.000Z", "per_user": 3, "offers": [OFFER]}
+PAGE = {
+    "phase": "open",
+    "server_time": "2026-11-04T12:00:00.000Z",
+    "opens_at": "2026-11-04T11:59:00.000Z",
+    "per_user": 3,
+    "offers": [OFFER],
+}
 LOCATION = {"location": "/v1/reservations/sale.one"}
 REPLAY = LOCATION | {"idempotent-replayed": "true"}
 
@@ -207,6 +356,34 @@ def given_up(answer: Answer) -> str:
     return check_given_up(answer, MINE)
 
 
+def amended(answer: Answer) -> str:
+    return check_amended(answer, MINE, 2)
+
+
+def bot(answer: Answer) -> str:
+    return check_bot(answer, 1, 1)
+
+
+def nonsense(answer: Answer) -> str:
+    return check_nonsense(answer, "invalid_request")
+
+
+def ordered(answer: Answer) -> str:
+    return check_order(answer, "order-1")
+
+
+def order_given_back(answer: Answer) -> str:
+    return check_order_cancelled(answer, "order-1", paid=True)
+
+
+def paid_with_order(answer: Answer) -> str:
+    return check_paid_with_order(answer, MINE)
+
+
+def listed(*reservations: dict[str, Any]) -> Answer:
+    return answer(200, {"reservations": list(reservations), "next": None})
+
+
 ETAG = {"etag": 'W/"1"'}
 ASKED = {"payment_id": "sale.one.full", "stage": "full", "amount": 5000}
 Check = Callable[[Answer], str]
@@ -235,6 +412,19 @@ Check = Callable[[Answer], str]
         (paid, answer(200, mine(state="confirmed", due=None)), "confirmed"),
         (given_up, answer(200, mine(state="cancelled", due=None)), "cancelled"),
         (given_up, problem(409, "wrong_state"), "wrong_state"),
+        (amended, answer(200, mine(quantity=2)), "amended"),
+        (amended, problem(409, "sold_out"), "sold_out"),
+        (check_joined, answer(201, {"state": "waiting", "position": 3}), "waiting"),
+        (check_joined, problem(409, "wrong_state"), "wrong_state"),
+        (check_look, listed(mine(state="expired", due=None)), "not_yet"),
+        (check_look, listed(mine()), "served"),
+        (bot, problem(409, "quota_exceeded"), "quota_exceeded"),
+        (bot, problem(503, "overloaded"), "overloaded"),
+        (nonsense, problem(422, "invalid_request"), "invalid_request"),
+        (ordered, answer(201, {"order_id": "order-1", "state": "paid"}), "reported"),
+        (order_given_back, answer(200, {"order_id": "order-1", "state": "cancelled"}), "taken_back"),
+        (paid_with_order, answer(200, mine(state="confirmed", due=None)), "confirmed"),
+        (paid_with_order, problem(409, "wrong_state"), "wrong_state"),
     ],
 )
 def test_what_the_contract_allows_is_an_outcome(check: Check, told: Answer, outcome: str) -> None:
@@ -266,6 +456,14 @@ WRONG: dict[str, tuple[Check, Answer]] = {
     "a webhook refused": (check_sandbox, answer(200, {"webhook_status": 422})),
     "paid and still held": (paid, answer(200, mine())),
     "cancelled and still held": (given_up, answer(200, mine())),
+    "amended to what it was": (amended, answer(200, mine())),
+    "a place in no line": (check_joined, answer(201, {"state": "held"})),
+    "many keys, more than the quota": (bot, answer(201, mine(), LOCATION)),
+    "nonsense that is taken": (nonsense, answer(201, mine(), LOCATION)),
+    "nonsense that is too much": (nonsense, problem(500, "internal_error")),
+    "another order than was reported": (ordered, answer(201, {"order_id": "order-2", "state": "paid"})),
+    "an order that is still paid": (order_given_back, answer(200, {"order_id": "order-1", "state": "paid"})),
+    "no list": (check_look, answer(200, {"reservations": [3]})),
 }
 
 

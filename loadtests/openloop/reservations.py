@@ -13,28 +13,34 @@ RequestOf = Callable[[int], bytes]
 def reservations(
     url: SplitResult, shoppers: Sequence[tuple[str, str]], *, run: str, sku: str, quantity: int = 1
 ) -> RequestOf:
-    """Shoppers, each a user and a token, in turn, over and over.
+    """Shoppers, each a user and a token, in turn, over and over; all want the same."""
+    body = json.dumps({"sku": sku, "quantity": quantity}, separators=(",", ":")).encode()
+    return requests_of(url, [(token, body) for _user, token in shoppers], run=run)
+
+
+def requests_of(url: SplitResult, asks: Sequence[tuple[str, bytes]], *, run: str) -> RequestOf:
+    """Asks, each a token and a body, in turn, over and over.
 
     Every request has an Idempotency-Key of its own, `{run}-{n}`: another run must have another prefix, or its
     requests are retries of this one's.
     """
-    if not shoppers:
+    if not asks:
         raise ValueError("no shoppers")
     path = url.path or "/"
-    body = json.dumps({"sku": sku, "quantity": quantity}, separators=(",", ":"))
-    heads = [
-        f"POST {path} HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Bearer {token}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\nIdempotency-Key: {run}-"
-        for _user, token in shoppers
-    ]
-    for head in heads:
+    first, last = [], []
+    for token, body in asks:
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nIdempotency-Key: {run}-"
+        )
         if not head.isascii() or head.count("\r\n") != 5:
             raise ValueError("a token, the run or the URL has characters that no header may have")
-    first = [head.encode() for head in heads]
+        first.append(head.encode())
+        last.append(b"\r\n\r\n" + body)
     count = len(first)
-    last = f"\r\n\r\n{body}".encode()
 
     def request_of(n: int) -> bytes:
-        return b"%b%d%b" % (first[n % count], n, last)
+        turn = n % count
+        return b"%b%d%b" % (first[turn], n, last[turn])
 
     return request_of
