@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from redis.asyncio import Redis
@@ -18,6 +19,13 @@ from settlement.book import Book
 from settlement.migrate import migrate
 from tests.ha.redis_servers import Nodes, started
 from tests.servers import postgres_server, rabbit_server, redis_server
+
+
+# How long a slow machine takes to make an example up is no defect of what is tested.
+hypothesis.settings.register_profile(
+    "patient", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None
+)
+hypothesis.settings.load_profile("patient")
 
 
 def _redis_of_the_system() -> Path:
