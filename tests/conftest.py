@@ -20,7 +20,6 @@ from settlement.migrate import migrate
 from tests.ha.redis_servers import Nodes, started
 from tests.servers import postgres_server, rabbit_server, redis_server
 
-
 # How long a slow machine takes to make an example up is no defect of what is tested.
 hypothesis.settings.register_profile(
     "patient", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None
