@@ -89,7 +89,7 @@ class Traffic:
         await asyncio.gather(*(self._write(campaign, found) for campaign, found in notes.items() if found))
 
     async def _write(self, campaign: str, found: Notes) -> None:
-        left = await self._log.add(campaign, found)
+        left = await self._log.add(campaign, found, self._clock.now_ms())
         if left:
             kept = self._notes[campaign]
             kept.counts.update(left.counts)

@@ -102,7 +102,7 @@ class ShardKeys:
 
     @cached_property
     def noted(self) -> str:
-        """Sorted set: campaign by how often traffic was noted of it."""
+        """Sorted set: campaign by the minute, since the epoch, in which traffic was last noted of it."""
         return f"{self.prefix}:noted"
 
     @cached_property

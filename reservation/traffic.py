@@ -65,17 +65,13 @@ def minute_of(ms: int) -> int:
     return ms // _MINUTE_MS
 
 
-def hour_of(ms: int) -> int:
-    return minute_of(ms) // _MINUTES_AN_HOUR
-
-
 class TrafficLog:
     """Traffic on Redis, on a connection that nobody else waits for."""
 
     def __init__(self, servers: Servers) -> None:
         self._pipes = Pipes(servers)
 
-    async def add(self, campaign: str, notes: Notes) -> Notes:
+    async def add(self, campaign: str, notes: Notes, now_ms: int) -> Notes:
         """Write these down; what has to be written down again. Raises nothing of the store's.
 
         That is who came, since twice is harmless; and counts that were surely not made.
@@ -96,13 +92,17 @@ class TrafficLog:
             tasks.append(self._kept(campaign, keys.traffic(hour), HOURS_KEPT * 3600))
         await asyncio.gather(*tasks)
         # Last: whoever copies what it announces finds it.
-        await self._try(campaign, "ZINCRBY", keys.shard.noted, 1, campaign)
+        await self._try(campaign, "ZADD", keys.shard.noted, "GT", minute_of(now_ms), campaign)
         return left
 
-    async def written(self) -> dict[str, int]:
-        """By campaign, how often something was written down. Raises StoreUnavailable."""
-        found = await self._pipes.each(lambda shard: ("ZRANGE", shard.noted, 0, -1, "WITHSCORES"))
-        return {name.decode(): int(times) for pairs in found for name, times in _pairs(pairs)}
+    async def written(self, since: int) -> list[str]:
+        """Campaigns of which something was written down in this minute or later. Raises StoreUnavailable."""
+        found = await self._pipes.each(lambda shard: ("ZRANGEBYSCORE", shard.noted, since, "+inf"))
+        return [name.decode() for names in found for name in names]
+
+    async def forget(self, before: int) -> None:
+        """Forget who was written of last before this minute. Raises StoreUnavailable."""
+        await self._pipes.each(lambda shard: ("ZREMRANGEBYSCORE", shard.noted, "-inf", f"({before}"))
 
     async def now_ms(self) -> int:
         seconds, micros = await self._pipes.of(ALL_SHARDS[0]).call("TIME")
@@ -162,8 +162,4 @@ def _in_parts(people: Collection[Fingerprint]) -> Iterator[list[Fingerprint]]:
 
 def _pairs(found: Any) -> Iterable[tuple[bytes, Any]]:
     """Names and numbers, in whichever of its protocols the store says them."""
-    if isinstance(found, dict):
-        return found.items()
-    if found and isinstance(found[0], list):
-        return [(name, number) for name, number in found]
-    return zip(found[::2], found[1::2], strict=True)
+    return found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)

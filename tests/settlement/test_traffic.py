@@ -140,7 +140,7 @@ class Hanging(TrafficLog):
 @pytest.mark.parametrize("sent", [True, False])
 async def test_a_count_that_may_have_been_made_is_not_made_again(sent: bool) -> None:
     notes = Notes(Counter({Minute(1, "held"): 3}), {b"ann"}, {7})
-    left = await Hanging(sent=sent).add("sale", notes)
+    left = await Hanging(sent=sent).add("sale", notes, 0)
     assert left.counts == ({} if sent else {Minute(1, "held"): 3})
     assert (left.visitors, left.participants) == ({b"ann"}, {7}), "who came twice is one"
 
