@@ -157,6 +157,6 @@ def _machine(step: Figures) -> list[str]:
     if step.machine_full is None or step.machine_full < FULL_MACHINE:
         return []
     return [
-        f"all cores of this machine are in use, and the generator takes {step.generator_cores:.1f} of them: "
-        "rehearse from another machine"
+        f"all cores of this machine are in use, {step.generator_cores:.1f} of them by the generator: "
+        "rehearse from another machine, or a quieter one"
     ]
