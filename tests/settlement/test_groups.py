@@ -252,14 +252,16 @@ def test_halves_have_every_event_once(number: int) -> None:
 
 
 async def test_the_metrics_count_reservations(shop: Shop, redis_client: Redis, book: Book) -> None:
+    campaign, group = await crowd(shop, redis_client)
+
     def counted() -> list[float]:
-        settled = REGISTRY.get_sample_value("doorbuster_settled_events_total", {"type": "reserved"})
+        labels = {"campaign": campaign["id"], "kind": "flash_sale", "type": "reserved"}
+        settled = REGISTRY.get_sample_value("doorbuster_settled_events_total", labels)
         lags = REGISTRY.get_sample_value("doorbuster_settlement_lag_seconds_count")
         batch = REGISTRY.get_sample_value("doorbuster_settle_batch_events_sum")
         return [settled or 0.0, lags or 0.0, batch or 0.0]
 
     before = counted()
-    campaign, group = await crowd(shop, redis_client)
     await Worker(OutboxSource(Outbox(redis_client, "x"), StoreDeadLetters(redis_client)), book).settle(
         [campaign, group]
     )
