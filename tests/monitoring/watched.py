@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
+from random import Random, sample
 
 import aiohttp
 from aiohttp import web
@@ -27,11 +28,14 @@ from loadtests.faults.provider import Provider
 from loadtests.faults.servers import PostgresServer, RabbitNode, RedisServer, epmd
 from tests.monitoring.prometheus import Prometheus
 from tests.monitoring.scaled import write_configuration
-from tests.servers import free_port, listens
+from tests.servers import listens
 from tests.stack import SECRETS, Client
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "doorbuster"
+JOBS = ("gateway", "relay", "worker", "sweeper", "rabbitmq", "redis", "postgres", "host", "prometheus")
+PORTS = (20_000, 32_000)
+"""Below those that the kernel gives to whoever connects."""
 STANDBY_PORT = 5433
 """Of its socket, beside that of the one that it follows."""
 _RABBIT = """\
@@ -95,6 +99,18 @@ class Watched:
         )
 
 
+def _ports(count: int) -> list[int]:
+    """Free ones that no connection is given meanwhile: they are used long after they are chosen."""
+    found: list[int] = []
+    for port in sample(range(*PORTS), PORTS[1] - PORTS[0]):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
+
+
 def _answers(url: str) -> bool:
     with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  (our own)
         return bool(answer.status == 200)
@@ -137,8 +153,8 @@ def _standby(home: Path, postgres: PostgresServer) -> Process:
     subprocess.run([*copying, "--checkpoint", "fast"], check=True, **credentials(program.user))
     command = [program.command[0], "-D", str(data), "-p", str(STANDBY_PORT), "-c", "listen_addresses="]
     command += ["-c", f"unix_socket_directories={postgres.sockets}"]
-    socket = postgres.sockets / f".s.PGSQL.{STANDBY_PORT}"
-    return Process("standby", command, home, user=program.user, ready=lambda pid: socket.exists())
+    at = postgres.sockets / f".s.PGSQL.{STANDBY_PORT}"
+    return Process("standby", command, home, user=program.user, ready=lambda pid: at.exists())
 
 
 @asynccontextmanager
@@ -146,8 +162,18 @@ async def watched() -> AsyncIterator[Watched]:
     async with AsyncExitStack() as closing:
         home = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="doorbuster-watched-")))
         home.chmod(0o755)  # PostgreSQL is another user's
-        ports = {name: free_port() for name in ("gateway", "relay", "worker", "sweeper", "rabbitmq")}
-        ports |= {name: free_port() for name in ("redis", "postgres", "host", "prometheus")}
+        jobs = (
+            "gateway",
+            "relay",
+            "worker",
+            "sweeper",
+            "rabbitmq",
+            "redis",
+            "postgres",
+            "host",
+            "prometheus",
+        )
+        ports = dict(zip(jobs, _ports(len(jobs)), strict=True))
         names, epmd_port = epmd(home)
         redis, postgres = RedisServer(home, "always"), PostgresServer(home)
         replica = RedisServer(home, "everysec", "--replicaof", f"127.0.0.1 {redis.port}", name="replica")
