@@ -46,6 +46,9 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/names
+	command -v promtool >/dev/null || scripts/install-servers
+	promtool check config monitoring/prometheus/prometheus.yml
+	promtool test rules tests/monitoring/alerts/*.test.yml
 
 # What running takes, and what developing takes: two stamps, so that the demo need not wait for the latter.
 $(VENV)/run: requirements.lock pyproject.toml

@@ -24,6 +24,9 @@ UNTOLD_BATCHES_MAX = 64
 """Of the store's, between two looks."""
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+STARTS = Counter(
+    "doorbuster_starts_total", "Processes that were started. One that ends is started again.", ["role"]
+)
 LOOP_LAG = Histogram(
     "doorbuster_event_loop_lag_seconds",
     "By how much what was due in the event loop came late.",
@@ -114,6 +117,7 @@ class Vitals:
     def __init__(self, role: str) -> None:
         self.role = role
         self.store = StoreMetrics(role)
+        STARTS.labels(role).inc()
         self._lag = LOOP_LAG.labels(role)
         self._pause = Gathered(GC_PAUSE.labels(role))
         self._collecting_since = 0.0

@@ -17,7 +17,9 @@ SCHEMA_VERSION = 39
 COLUMNS = 24
 """Of Grafana's grid: how wide a row of panels is."""
 
-SECONDS, REQUESTS_PER_S, EVENTS_PER_S, SHARE, COUNT = "s", "reqps", "cps", "percentunit", "short"
+SECONDS, DURATION = "s", "dtdurations"
+REQUESTS_PER_S, EVENTS_PER_S, OPERATIONS_PER_S = "reqps", "cps", "ops"
+SHARE, COUNT, BYTES, BYTES_PER_S = "percentunit", "short", "bytes", "Bps"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,12 @@ def quantile(q: float, histogram: str, by: Sequence[str] = (), labels: str = "")
     return f"histogram_quantile({q:g}, sum by ({grouping}) ({rate(f'{histogram}_bucket', labels)}))"
 
 
+def mean(histogram: str, by: Sequence[str] = ()) -> str:
+    """The mean of what a histogram has seen lately, for each combination of the labels `by`."""
+    grouping = f" by ({', '.join(by)})" if by else ""
+    return f"sum{grouping} ({rate(f'{histogram}_sum')}) / sum{grouping} ({rate(f'{histogram}_count')})"
+
+
 def lines(
     title: str,
     question: str,
@@ -145,8 +153,50 @@ def lines(
     )
 
 
+def on_the_right(name: str, unit: str) -> Json:
+    """For `lines`: the one of that name has a unit of its own, and its axis on the right."""
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [{"id": "unit", "value": unit}, {"id": "custom.axisPlacement", "value": "right"}],
+    }
+
+
+def number(
+    title: str,
+    question: str,
+    unit: str,
+    *queries: Query,
+    width: int = 6,
+    below_zero: str | None = None,
+    unknown: str = "unknown",
+) -> Panel:
+    """A figure that is neither good nor bad. `below_zero` stands for what is less than nothing."""
+    passed: Json = {"type": "range", "options": {"from": None, "to": 0, "result": {"text": below_zero}}}
+    defaults: Json = {
+        "noValue": unknown,
+        "color": {"mode": "fixed", "fixedColor": "text"},
+        "mappings": [passed] if below_zero else [],
+    }
+    options: Json = {
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "colorMode": "value",
+        "graphMode": "none",
+        "justifyMode": "center",
+        "textMode": "auto",
+    }
+    return Panel("stat", title, question, unit, queries, width, 5, options, defaults, instant=True)
+
+
 def verdict(
-    title: str, question: str, query: Query, *, zero: str, more: str, words: Sequence[str] = ()
+    title: str,
+    question: str,
+    query: Query,
+    *,
+    zero: str,
+    more: str,
+    words: Sequence[str] = (),
+    unit: str = COUNT,
+    width: int = 8,
 ) -> Panel:
     """One number that is good or bad, to be seen from across the room.
 
@@ -173,7 +223,7 @@ def verdict(
         "justifyMode": "center",
         "textMode": "value",
     }
-    return Panel("stat", title, question, COUNT, [query], 8, 6, options, defaults, instant=True)
+    return Panel("stat", title, question, unit, [query], width, 6, options, defaults, instant=True)
 
 
 def variable(name: str, label: str, promql: str, *, all_of_them: bool = False) -> Json:

@@ -164,19 +164,59 @@ def test_a_gateway_has_time_to_drain() -> None:
     assert seconds(SERVICES["gateway"]["stop_grace_period"]) > each * int(option("gateway", "--workers"))
 
 
-def test_prometheus_asks_every_service_of_ours_where_it_answers() -> None:
+def scraped() -> list[dict[str, Any]]:
     configured = yaml.safe_load((ROOT / "monitoring/prometheus/prometheus.yml").read_text())
+    jobs: list[dict[str, Any]] = configured["scrape_configs"]
+    return jobs
+
+
+def test_prometheus_asks_every_container_of_a_role_where_it_answers() -> None:
+    asked = {
+        found["names"][0]: (found["type"], str(found["port"]))
+        for job in scraped()
+        for found in job.get("dns_sd_configs", [])
+    }
+    expected = {"gateway": ("A", option("gateway", "--port"))}
+    for name in ("relay", "worker", "sweeper"):
+        expected[name] = ("A", option(name, "--metrics-port"))
+    assert asked == expected
+    assert all(job["job_name"] in asked for job in scraped() if "dns_sd_configs" in job)
+
+
+def test_prometheus_asks_every_exporter_and_itself() -> None:
     targets = {
-        job["job_name"]: target
-        for job in configured["scrape_configs"]
-        for static in job["static_configs"]
+        target.split(":")[0]
+        for job in scraped()
+        for static in job.get("static_configs", [])
         for target in static["targets"]
     }
-    expected = {"gateway": f"gateway:{option('gateway', '--port')}", "rabbitmq": "rabbitmq:15692"}
+    exporters = {name for name in SERVICES if name.endswith("-exporter")}
+    assert targets == {*exporters, "rabbitmq", "localhost"}
+    ports = {
+        target.split(":")[0]: target.split(":")[1]
+        for job in scraped()
+        for static in job.get("static_configs", [])
+        for target in static["targets"]
+    }
+    for name in exporters:
+        assert f"127.0.0.1:{ports[name]}/" in SERVICES[name]["healthcheck"]["test"][-1]
+
+
+def test_every_role_may_run_any_number_of_times() -> None:
     for name in ("relay", "worker", "sweeper"):
-        expected[name] = f"{name}:{option(name, '--metrics-port')}"
-    assert targets == expected
-    assert targets.keys() <= SERVICES.keys()
+        assert not SERVICES[name].keys() & {"ports", "container_name", "hostname"}
+
+
+def test_what_watches_may_only_look() -> None:
+    assert SERVICES["postgres-exporter"]["environment"]["DATA_SOURCE_USER"] == "exporter"
+    assert "GRANT pg_monitor TO exporter" in (ROOT / "monitoring/postgres/exporter_role.sh").read_text()
+    for name in ("prometheus", "grafana", "node-exporter"):
+        mounts = [volume for volume in SERVICES[name].get("volumes", []) if volume[0] in "./"]
+        assert mounts
+        assert all(":ro" in mount for mount in mounts)
+    for name in ("redis-exporter", "postgres-exporter", "node-exporter", "prometheus", "grafana"):
+        assert "depends_on" not in SERVICES[name]
+        assert not SERVICES[name].get("privileged")
 
 
 def test_redis_keeps_what_it_acknowledges() -> None:
@@ -216,7 +256,7 @@ def test_nothing_is_published_beyond_this_machine_while_the_sandbox_is_on() -> N
 
 @every_service
 def test_images_have_short_names(name: str) -> None:
-    assert re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)?(:[\w.-]+)?", SERVICES[name]["image"])
+    assert re.fullmatch(r"[a-z0-9-]+(/[a-z0-9_-]+)?(:[\w.-]+)?", SERVICES[name]["image"])
 
 
 def test_the_image_holds_every_package_and_sees_nothing_else() -> None:

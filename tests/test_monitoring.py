@@ -19,13 +19,15 @@ import gateway.metrics
 import gateway.operators
 import settlement.metrics
 from monitoring import dashboards, panels
+from tests.monitoring.promql import GROUPINGS, names, selectors
 
 ROOT = Path(__file__).parents[1]
 PROMETHEUS = ROOT / "monitoring" / "prometheus"
 PROVISIONING = ROOT / "monitoring" / "grafana" / "provisioning"
 FILES = sorted(dashboards.DIRECTORY.glob("*.json"))
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
-GROUPINGS = r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
+EXPORTERS = ("up", "ALERTS", "redis_", "pg_", "rabbitmq_", "node_", "process_", "prometheus_")
+"""How the names begin that others give Prometheus; tests/monitoring asks the real ones."""
 
 every_dashboard = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -49,11 +51,26 @@ def rules() -> Iterator[str]:
             yield from (rule["expr"] for rule in group["rules"])
 
 
-def names_in(promql: str) -> set[str]:
-    """The metrics that PromQL asks for: every word that is no label, function, operator or text."""
-    bare = re.sub(rf"{{[^}}]*}}|\[[^]]*]|{GROUPINGS}", " ", promql)
-    words = re.findall(r"\b[A-Za-z_:][\w:]*\b(?!\s*\()", bare)
-    return set(words) - {"and", "or", "unless", "bool", "offset"}
+def alerts() -> Iterator[dict[str, Any]]:
+    for file in PROMETHEUS.glob("*.rules.yml"):
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            yield from (rule for rule in group["rules"] if "alert" in rule)
+
+
+def recorded() -> set[str]:
+    found = (yaml.safe_load(file.read_text())["groups"] for file in PROMETHEUS.glob("*.rules.yml"))
+    return {
+        rule["record"] for groups in found for group in groups for rule in group["rules"] if "record" in rule
+    }
+
+
+def unknown(asked: set[str]) -> set[str]:
+    """Those that neither our code, nor a rule, nor an exporter gives Prometheus."""
+    return {
+        name
+        for name in asked - names_defined() - recorded()
+        if not name.startswith(EXPORTERS) or name.startswith("doorbuster")
+    }
 
 
 def names_defined() -> set[str]:
@@ -78,7 +95,11 @@ def test_names_are_found_as_defined() -> None:
     defined = names_defined()
     assert {"doorbuster_reservations_total", "doorbuster_conservation_drift"} <= defined
     assert "doorbuster_settlement_lag_seconds_bucket" in defined
-    assert names_in('sum by (a) (rate(x_total{b="c d"}[5m])) / scalar(sum(y)) or z') == {"x_total", "y", "z"}
+    asked = (
+        'sum by (a) (rate(x_total{b="c {d}"}[5m])) / scalar(sum(y)) or z - on (b) group_left max(w[1h:5s])'
+    )
+    assert names(asked) == {"x_total", "y", "z", "w"}
+    assert selectors(asked) == {'x_total{b="c {d}"}', "y", "z", "w"}
 
 
 def test_dashboards_are_as_generated() -> None:
@@ -91,16 +112,61 @@ def test_dashboards_are_as_generated() -> None:
 @every_dashboard
 def test_every_metric_in_a_dashboard_exists(file: Path) -> None:
     dashboard = load(file)
-    asked = {name for promql in queries(dashboard) for name in names_in(promql)}
+    asked = {name for promql in queries(dashboard) for name in names(promql)}
     for choice in dashboard["templating"]["list"]:
         [series] = re.findall(r"^label_values\((.*), \w+\)$", choice["definition"])
-        asked |= names_in(series)
+        asked |= names(series)
     assert asked
-    assert asked <= names_defined()
+    assert not unknown(asked)
 
 
 def test_every_metric_in_a_rule_exists() -> None:
-    assert {name for promql in rules() for name in names_in(promql)} <= names_defined()
+    assert not unknown({name for promql in rules() for name in names(promql)})
+
+
+def test_what_is_recorded_is_asked_for() -> None:
+    asked = {name for promql in rules() for name in names(promql)}
+    asked |= {name for file in FILES for promql in queries(load(file)) for name in names(promql)}
+    # How much of what was answered failed is only asked of windows that a rule names.
+    assert {name for name in recorded() - asked if ":rate" not in name} == set()
+
+
+def test_every_alert_says_what_it_is_and_what_to_do() -> None:
+    known = list(alerts())
+    assert len({alert["alert"] for alert in known}) == len(known)
+    for alert in known:
+        assert alert["labels"]["severity"] in {"page", "ticket"}, alert["alert"]
+        assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}, alert["alert"]
+        assert alert["annotations"]["runbook_url"] == f"docs/alerts.md#{alert['alert'].lower()}"
+
+
+def test_every_alert_has_an_entry_and_every_entry_an_alert() -> None:
+    entries = re.findall(r"^### (\w+)$", (ROOT / "docs" / "alerts.md").read_text(), re.MULTILINE)
+    assert sorted(entries) == sorted(alert["alert"] for alert in alerts())
+
+
+def test_the_severity_in_the_docs_is_the_rules() -> None:
+    text = (ROOT / "docs" / "alerts.md").read_text()
+    for alert in alerts():
+        said = re.search(rf"^### {alert['alert']}\n+\*\*(\w+)\*\*", text, re.MULTILINE)
+        assert said is not None, alert["alert"]
+        assert said[1] == alert["labels"]["severity"], alert["alert"]
+
+
+def test_every_alert_is_shown_to_fire_and_to_end_by_promtool() -> None:
+    shown: dict[str, set[bool]] = {}
+    for file in (ROOT / "tests" / "monitoring" / "alerts").glob("*.test.yml"):
+        for group in yaml.safe_load(file.read_text())["tests"]:
+            for test in group["promql_expr_test"]:
+                [name] = re.findall(r'alertname="(\w+)"', test["expr"])
+                shown.setdefault(name, set()).add(bool(test["exp_samples"]))
+    assert shown == {alert["alert"]: {True, False} for alert in alerts()}
+
+
+@pytest.mark.parametrize("name", ["roles", "settlement", "servers", "host"])
+def test_alerts_fire_and_end_as_they_should(name: str) -> None:
+    """`make check` has promtool play all of them; those of objectives over hours take it a while."""
+    promtool("test", "rules", ROOT / "tests" / "monitoring" / "alerts" / f"{name}.test.yml")
 
 
 @every_dashboard
