@@ -18,7 +18,7 @@ from monitoring.dashboards import DASHBOARDS
 from tests.monitoring import faults
 from tests.monitoring.crowd import FLASH, Crowd, shopping
 from tests.monitoring.faults import Fault
-from tests.monitoring.promql import names, selectors
+from tests.monitoring.promql import selectors
 from tests.monitoring.scaled import PROMETHEUS
 from tests.monitoring.watched import Watched, watched
 
