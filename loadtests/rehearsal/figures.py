@@ -110,17 +110,20 @@ def figures(
     processes: Mapping[str, int],
     generator_cores: float,
     machine_full: float | None,
+    used_up_max: int = 0,
 ) -> Figures:
+    """Of a step. `used_up_max` arrivals may find that their main order entitles to nothing more."""
     count = result.outcomes
+    not_eligible = min(result.statuses.get(403, 0), used_up_max)
     latency = result.answered.corrected
     return Figures(
         rate=rate,
         arrivals=result.scheduled,
         seconds=result.seconds,
         admitted=count[Outcome.ADMITTED],
-        refused=count[Outcome.REFUSED],
+        refused=count[Outcome.REFUSED] + not_eligible,
         overloaded=count[Outcome.OVERLOADED],
-        other=count[Outcome.OTHER],
+        other=count[Outcome.OTHER] - not_eligible,
         unanswered=result.scheduled - sum(count[outcome] for outcome in ANSWERED),
         statuses=result.statuses,
         faults={fault.name.lower(): times for fault, times in result.faults.items()},

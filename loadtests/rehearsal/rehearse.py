@@ -182,6 +182,7 @@ class _Stage:
         result = await run_load(plan, request_of)
         cores, own, full = watch.look()
         after = await self._service.reading()
+        takes_orders = any(one.order_id is not None for one in self._shoppers)
         step = figures(
             rate,
             result,
@@ -191,6 +192,8 @@ class _Stage:
             processes={role: watch.count(role) for role in cores},
             generator_cores=own,
             machine_full=full,
+            # Who comes again may: the first time, every order entitles.
+            used_up_max=max(0, result.scheduled - len(self._shoppers)) if takes_orders else 0,
         )
         self.played.append(step)
         return step

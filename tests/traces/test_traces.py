@@ -29,19 +29,21 @@ CALLER = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 TRACEPARENT = f"00-{CALLER[0]:032x}-{CALLER[1]:016x}-01"
 
 
-def settled(spans: list[Seen]) -> set[int]:
-    return {span.attributes["doorbuster.version"] for span in spans if span.name == "settle"}
+def versions_of(name: str, spans: list[Seen]) -> set[int]:
+    return {span.attributes["doorbuster.version"] for span in spans if span.name == name}
 
 
 async def whole(traced: Traced, reservation: str, versions: int) -> list[Seen]:
-    """The reservation's trace, once each of its versions was settled and each request is there."""
+    """The reservation's trace, once each of its versions was published and settled, with each request."""
 
     async def look() -> list[Seen]:
         return traced.collector.trace(reservation)
 
     def enough(spans: list[Seen]) -> bool:
         known = {span.span_id for span in spans} | {0}
-        return settled(spans) >= set(range(1, versions + 1)) and all(one.parent_id in known for one in spans)
+        each = set(range(1, versions + 1))
+        passed_on = versions_of("publish", spans) >= each and versions_of("settle", spans) >= each
+        return passed_on and all(one.parent_id in known for one in spans)
 
     spans: list[Seen] = await eventually(look, enough)
     assert_one_trace(traced.collector, reservation, spans)
@@ -278,7 +280,7 @@ def test_what_was_traced_last_is_sent_before_the_end_and_without_a_broker(
                 await client.paid(name, USER)
 
                 async def look() -> set[int]:
-                    return settled(collector.trace(name))
+                    return versions_of("settle", collector.trace(name))
 
                 await eventually(look, lambda versions: versions == {1, 2, 3})
                 await client.amend(name, USER, 2)
