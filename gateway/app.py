@@ -139,7 +139,7 @@ def build(parts: Parts) -> web.Application:
     app.cleanup_ctx.append(_heeding_backlog(parts, admission))
     app.cleanup_ctx.append(_following(parts.catalog))
     app.cleanup_ctx.append(streams.running)
-    app.cleanup_ctx.append(_noting(traffic))
+    app.cleanup_ctx.append(traffic.running)
     app.on_shutdown.append(streams.end_all)
     return app
 
@@ -189,10 +189,6 @@ def _heeding_backlog(parts: Parts, admission: Admission) -> Callable[[web.Applic
         await end(watcher)
 
     return heed
-
-
-def _noting(traffic: Traffic) -> Callable[[web.Application], AsyncIterator[None]]:
-    return lambda app: traffic.running(app)
 
 
 def _following(catalog: Catalog) -> Callable[[web.Application], AsyncIterator[None]]:

@@ -101,6 +101,13 @@ def quantile(q: float, histogram: str, by: Sequence[str] = (), labels: str = "")
     return f"histogram_quantile({q:g}, sum by ({grouping}) ({rate(f'{histogram}_bucket', labels)}))"
 
 
+def quantiles(histogram: str, *percents: int, labels: str = "") -> tuple[Query, ...]:
+    """A line for each of these percentiles of a histogram."""
+    return tuple(
+        Query(quantile(percent / 100, histogram, labels=labels), f"p{percent}") for percent in percents
+    )
+
+
 def mean(histogram: str, by: Sequence[str] = ()) -> str:
     """The mean of what a histogram has seen lately, for each combination of the labels `by`."""
     grouping = f" by ({', '.join(by)})" if by else ""

@@ -17,6 +17,7 @@ from monitoring.panels import (
     number,
     on_the_right,
     quantile,
+    quantiles,
     rate,
     variable,
     verdict,
@@ -231,10 +232,7 @@ def _answers() -> Row:
                 "Within what time is half, 95 % and 99 % of them answered? Measured in the gateway, without "
                 "the network.",
                 SECONDS,
-                *(
-                    Query(quantile(percent / 100, DURATIONS, labels=RESERVE), f"p{percent}")
-                    for percent in (50, 95, 99)
-                ),
+                *quantiles(DURATIONS, 50, 95, 99, labels=RESERVE),
             ),
             lines(
                 "Answers by status",

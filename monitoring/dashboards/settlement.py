@@ -13,7 +13,7 @@ from monitoring.panels import (
     lines,
     mean,
     on_the_right,
-    quantile,
+    quantiles,
     rate,
     verdict,
 )
@@ -139,10 +139,7 @@ def _book() -> Row:
                 "Settlement lag",
                 "How long after a shopper was told of a reservation is it in the book?",
                 SECONDS,
-                *(
-                    Query(quantile(percent / 100, "doorbuster_settlement_lag_seconds"), f"p{percent}")
-                    for percent in (50, 95, 99)
-                ),
+                *quantiles("doorbuster_settlement_lag_seconds", 50, 95, 99),
                 width=8,
             ),
             lines(
@@ -157,10 +154,7 @@ def _book() -> Row:
                 "Time of a transaction",
                 "How long does PostgreSQL take for a batch?",
                 SECONDS,
-                *(
-                    Query(quantile(percent / 100, "doorbuster_settle_duration_seconds"), f"p{percent}")
-                    for percent in (50, 99)
-                ),
+                *quantiles("doorbuster_settle_duration_seconds", 50, 99),
                 width=8,
             ),
             lines(

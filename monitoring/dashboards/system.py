@@ -21,6 +21,7 @@ from monitoring.panels import (
     mean,
     on_the_right,
     quantile,
+    quantiles,
     rate,
     verdict,
 )
@@ -239,7 +240,7 @@ def _relay() -> Row:
                 "Until the broker has it",
                 "How long do confirms take?",
                 SECONDS,
-                *_quantiles("doorbuster_publish_duration_seconds"),
+                *quantiles("doorbuster_publish_duration_seconds", 50, 99),
             ),
             _panel(
                 "Relayed",
@@ -317,7 +318,7 @@ def _worker() -> Row:
                 "Transaction",
                 "How long does it take to write a batch into the book?",
                 SECONDS,
-                *_quantiles("doorbuster_settle_duration_seconds"),
+                *quantiles("doorbuster_settle_duration_seconds", 50, 99),
             ),
             _panel(
                 "Settled",
@@ -475,7 +476,3 @@ def _host() -> Row:
             ),
         ],
     )
-
-
-def _quantiles(histogram: str) -> tuple[Query, ...]:
-    return tuple(Query(quantile(percent / 100, histogram), f"p{percent}") for percent in (50, 99))
