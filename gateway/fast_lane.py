@@ -22,10 +22,11 @@ from gateway.admission import Admission, overloaded
 from gateway.auth import Authenticator, User
 from gateway.endpoint import decode_json, store_unavailable
 from gateway.granted import Granted
-from gateway.metrics import Tally, Traffic
 from gateway.problems import Problem
 from gateway.request_spans import tell_of_request, trace_id_text
 from gateway.reservations import ReserveBody, is_idempotency_key
+from gateway.tally import Tally
+from gateway.traffic import Traffic
 from reservation.attempt import Unanswered
 from reservation.campaign import Campaign
 from reservation.catalog import Catalog

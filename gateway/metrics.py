@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -50,16 +48,6 @@ WATCHERS = Gauge(
 WATCHERS_DROPPED = Counter(
     "doorbuster_watchers_dropped_total", "Event streams that we ended, and why.", ["stream", "reason"]
 )
-
-
-class Traffic(Protocol):
-    """Where what happened is noted for the report; gateway.traffic does."""
-
-    def count(self, campaign: str, what: str, times: int = 1) -> None: ...
-
-    def asked(self, campaign: str, users: Iterable[str]) -> None: ...
-
-
 RESERVE_OUTCOMES = (
     "held",
     "overloaded",
@@ -86,50 +74,6 @@ def begin(campaign: str, kind: str) -> None:
         VISITS.labels(campaign)
         for outcome in RESERVE_OUTCOMES:
             RESERVATIONS.labels(campaign, kind, outcome)
-
-
-class Tally:
-    """What the fast lane answered, put into the metrics once for all that were answered together: with its
-    lock and its file, a counter costs as much as a look into the store."""
-
-    def __init__(self, route: str, method: str, traffic: Traffic) -> None:
-        self._route, self._method = route, method
-        self._traffic = traffic
-        self._noted: dict[tuple[str, str, str, int], tuple[list[float], list[str]]] = {}
-        """By campaign, kind, outcome and status: how long each took, and who asked."""
-        self._counters: dict[tuple[str, str, str], Counter] = {}
-        self._histograms: dict[int, Histogram] = {}
-
-    def note(self, campaign: str, kind: str, outcome: str, status: int, seconds: float, user: str) -> None:
-        noted = self._noted.get((campaign, kind, outcome, status))
-        if noted is not None:
-            noted[0].append(seconds)
-            noted[1].append(user)
-            return
-        if not self._noted:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._noted[campaign, kind, outcome, status] = [seconds], [user]
-
-    def flush(self) -> None:
-        noted, self._noted = self._noted, {}
-        for (campaign, kind, outcome, status), (durations, users) in noted.items():
-            self._counter(campaign, kind, outcome).inc(len(durations))
-            observe_all(self._histogram(status), durations)
-            self._traffic.count(campaign, outcome, len(durations))
-            self._traffic.asked(campaign, users)
-
-    def _counter(self, campaign: str, kind: str, outcome: str) -> Counter:
-        labels = campaign, kind, outcome
-        found = self._counters.get(labels)
-        if found is None:
-            found = self._counters[labels] = RESERVATIONS.labels(*labels)
-        return found
-
-    def _histogram(self, status: int) -> Histogram:
-        found = self._histograms.get(status)
-        if found is None:
-            found = self._histograms[status] = REQUESTS.labels(self._route, self._method, str(status))
-        return found
 
 
 def observe_all(histogram: Histogram, values: list[float]) -> None:

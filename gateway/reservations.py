@@ -85,8 +85,7 @@ class Reservations:
             raise Problem.of(answer)
         if answer.replayed:
             REPLAYS.labels(campaign_id).inc()
-            self._traffic.count(campaign_id, REPLAYED)
-            self._traffic.asked(campaign_id, [user.id])
+            self._traffic.asked(campaign_id, REPLAYED, [user.id])
         else:
             self._count(campaign_id, "held", user)
         _note("replayed" if answer.replayed else "held")
@@ -146,8 +145,7 @@ class Reservations:
                 self._counters[campaign_id, outcome] = counter
         counter.inc()
         if (campaign_id, outcome) in self._counters:
-            self._traffic.count(campaign_id, outcome)
-            self._traffic.asked(campaign_id, [user.id])
+            self._traffic.asked(campaign_id, outcome, [user.id])
 
 
 def reservation_id(request: web.Request) -> ReservationId:

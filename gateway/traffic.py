@@ -66,8 +66,9 @@ class Traffic:
             [blake2b(named, digest_size=_DIGEST_BYTES, key=self._key).digest()],
         )
 
-    def asked(self, campaign: str, users: Iterable[str]) -> None:
-        """These have asked for a reservation, whatever they were told."""
+    def asked(self, campaign: str, outcome: str, users: list[str]) -> None:
+        """So many have asked for a reservation and been told this: who asked twice is named twice."""
+        self.count(campaign, outcome, len(users))
         if self._people < PEOPLE_MAX:
             # A fifth of what a digest takes, for every request. One in 4 billion looks like another.
             seed = self._seed

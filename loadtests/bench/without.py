@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from doorbuster import cli, vitals
-from gateway import auth, fast_lane, granted, metrics
+from gateway import auth, fast_lane, granted, metrics, tally
 from gateway.views import reservation_view
 from reservation import pipe, reserver
 from reservation.ids import ReservationId
@@ -54,19 +54,18 @@ def tokens_verified_each_time_by_pyjwt() -> None:
 
 def metrics_each_time() -> None:
     def note(
-        tally: metrics.Tally, campaign: str, kind: str, outcome: str, status: int, seconds: float, user: str
+        counted: tally.Tally, campaign: str, kind: str, outcome: str, status: int, seconds: float, user: str
     ) -> None:
         metrics.RESERVATIONS.labels(campaign, kind, outcome).inc()
         metrics.REQUESTS.labels(fast_lane.ROUTE, "POST", str(status)).observe(seconds)
-        tally._traffic.count(campaign, outcome)
-        tally._traffic.asked(campaign, [user])
+        counted._traffic.asked(campaign, outcome, [user])
 
-    metrics.Tally.note = note  # type: ignore[method-assign, assignment]
+    tally.Tally.note = note  # type: ignore[method-assign, assignment]
 
 
 def no_metrics() -> None:
     """None of what the hot path counts, for metrics or reports, and of what a process tells of itself."""
-    metrics.Tally.note = lambda *_: None  # type: ignore[method-assign]
+    tally.Tally.note = lambda *_: None  # type: ignore[method-assign]
     vitals.StoreMetrics.answered = lambda *_: None  # type: ignore[method-assign]
     vitals.Vitals.told = lambda _: nullcontext()  # type: ignore[method-assign, return-value, assignment]
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import aiohttp
 import pytest
@@ -25,7 +26,6 @@ from schemathesis.checks import (
 from gateway.app import Parts, build
 from gateway.openapi import describe
 from gateway.problems import CODES
-from reservation.tracing import NO_TRACER
 from tests.e2e.wire import Scene, assert_problem, set_scene
 from tests.stack import SERVICE_KEY, Answer, Client, Stack, eventually, sale, token
 
@@ -452,9 +452,7 @@ def test_the_description_is_valid_openapi_3_1() -> None:
 
 
 async def test_the_description_names_every_route_and_no_other(client: Client) -> None:
-    nothing: Any = None
-    parts = [nothing] * (len(Parts.__slots__) - 2)
-    app = build(Parts(*parts, tracer=NO_TRACER, sandbox_base_url="http://sandbox"))
+    app = build(Parts(**{name: MagicMock() for name in Parts.__slots__}))
     served = {
         (route.method.lower(), resource.canonical)
         for resource in app.router.resources()

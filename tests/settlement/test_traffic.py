@@ -51,8 +51,7 @@ def people(connection: psycopg.Connection) -> Any:
 async def see(traffic: Traffic, visitors: range, *, refused: int) -> None:
     for number in visitors:
         traffic.visited("sale", f"user-{number}")
-    traffic.count("sale", "sold_out", refused)
-    traffic.asked("sale", [f"user-{number}" for number in visitors][:refused])
+    traffic.asked("sale", "sold_out", [f"user-{number}" for number in visitors][:refused])
     await traffic.write()
 
 
@@ -148,7 +147,7 @@ async def test_a_count_that_may_have_been_made_is_not_made_again(sent: bool) -> 
 async def test_nobody_is_named_in_the_store(redis_client: Redis) -> None:
     traffic = Traffic(TrafficLog(redis_client), StoreClock(), KEY)
     traffic.visited("sale", "ann\udce9@example.com")
-    traffic.asked("sale", ["ann@example.com"])
+    traffic.asked("sale", "held", ["ann@example.com"])
     assert b"ann" not in repr(traffic._notes).encode()
     await traffic.write()
     for key in await redis_client.keys("*"):
