@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -24,18 +26,21 @@ START_SECONDS_MAX = 60.0
 RABBIT_HOME = Path("/usr/lib/rabbitmq/bin")
 
 
-_ports: set[int] = set()
-"""That somebody was told of, and may not use yet."""
+def _some_ports() -> Iterator[int]:
+    """Below those that the system gives to clients, and others than the other test processes'."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ours = range(12_000 + process, 32_000, 8)
+    yield from itertools.islice(itertools.cycle(ours), random.randrange(len(ours)), None)
+
+
+_ports = _some_ports()
 
 
 def free_port() -> int:
     """Another one each time."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _ports:
-            _ports.add(port)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port := next(_ports)))
             return port
 
 
