@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -122,11 +120,11 @@ class Pictures:
         import matplotlib
         from matplotlib.figure import Figure
 
+        from doorbuster.svg import STYLE, inline
+
         with matplotlib.rc_context(
-            {
-                "svg.fonttype": "none",
-                "svg.hashsalt": name,
-                "font.family": "sans-serif",
+            STYLE
+            | {
                 "font.size": 9,
                 "text.color": INK,
                 "axes.labelcolor": INK,
@@ -148,10 +146,7 @@ class Pictures:
             handles, labels = axes.get_legend_handles_labels()
             if handles:
                 axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-            buffer = io.StringIO()
-            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-            figure.savefig(buffer, format="svg", metadata=nothing)
-        return _inline(buffer.getvalue(), name)
+            return inline(figure, name)
 
     def _mark_stages(self, axes: Axes) -> None:
         at = 0
@@ -167,11 +162,3 @@ class Pictures:
                     fontsize=7,
                 )
             at += seconds
-
-
-def _inline(svg: str, prefix: str) -> str:
-    """The `svg` element alone, with ids that no other picture of the page has, as wide as there is room."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    head, close, rest = svg.partition(">")
-    return re.sub(r' (?:width|height)="[^"]*"', "", head) + close + rest

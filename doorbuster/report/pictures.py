@@ -1,16 +1,13 @@
 """The report's pictures: SVG to stand in its page, drawn to be read on a phone.
 
-Text stays text. What colours are in light, in dark and in print, the page says: see `_THEMED`.
+What colours are in light, in dark and in print, the page says: see `_THEMED`.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -20,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from doorbuster.report.shown import Json, name_of
+from doorbuster.svg import STYLE, inline
 
 _INCHES = 4.0, 2.6
 _FONT = 8.5
@@ -27,9 +25,7 @@ _INK, _LINE, _FIRST, _SECOND, _FAINT = "#1b1f24", "#d0d5db", "#2f6fde", "#d9822b
 _THEMED = {_INK: "var(--ink)", _LINE: "var(--line)", _FIRST: "var(--first)", _SECOND: "var(--second)"}
 _THEMED |= {_FAINT: "var(--faint)"}
 _SERIES = [_FIRST, _SECOND, "#2a9d6f", "#a24bb5", "#c0392b", "#6b7785"]
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
+_STYLE = STYLE | {
     "font.size": _FONT,
     "text.color": _INK,
     "axes.edgecolor": _LINE,
@@ -41,7 +37,6 @@ _STYLE: Any = {
     "grid.color": _LINE,
     "legend.frameon": False,
     "legend.fontsize": _FONT,
-    "text.parse_math": False,  # a SKU may have a dollar in it
 }
 _BARS_MAX = 60
 _TIMES = (("seconds", 1), ("minutes", 60), ("hours", 3600), ("days", 86_400), ("years", 31_557_600))
@@ -233,24 +228,8 @@ def _count_axis(axes: Axes) -> None:
 
 
 def _picture(figure: Figure, name: str, title: str, text: str) -> Picture:
-    written = io.StringIO()
-    # Its own salt: ids of several pictures in one page must differ.
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(written, format="svg", transparent=True)
-    return Picture(name, title, text, Markup(_inline(written.getvalue(), name, title, text)))  # noqa: S704
-
-
-def _inline(svg: str, name: str, title: str, text: str) -> str:
-    """The picture as a part of a page: nothing that a file needs, and nothing that is elsewhere."""
-    found = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    head, _, rest = found.partition(">")
-    box: Any = re.search(r'viewBox="[^"]*"', head)
-    told = f"<title>{escape(title)}</title><desc>{escape(text)}</desc>"
     labels = f'role="img" aria-label="{escape(title)}: {escape(text)}"'
-    rest = rest.replace("xlink:href", "href")
-    # Every id of one picture begins with its name, so that none of another is meant.
-    rest = re.sub(r'\bid="', f'id="{name}-', rest)
-    rest = re.sub(r'(href="#|url\(#)', rf"\1{name}-", rest)
+    svg = inline(figure, name, labels, f"<title>{escape(title)}</title><desc>{escape(text)}</desc>")
     for colour, themed in _THEMED.items():
-        rest = rest.replace(colour, themed)
-    return f"<svg {box[0]} {labels}>{told}{rest.strip()}"
+        svg = svg.replace(colour, themed)
+    return Picture(name, title, text, Markup(svg))  # noqa: S704
