@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import psycopg
 import pytest
+import redis
 from redis.asyncio import Redis
 
 from reservation.redis_store import connect_redis
@@ -25,6 +26,17 @@ hypothesis.settings.register_profile(
     "patient", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None
 )
 hypothesis.settings.load_profile("patient")
+
+
+_STACKS = {"up", "traced"}
+"""Fixtures of a whole package."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what may not be divided among processes: a file, and all tests of a stack."""
+    for item in items:
+        together = item.path.parent if _STACKS.intersection(item.fixturenames) else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(item.config.rootpath))))
 
 
 def _redis_of_the_system() -> Path:
@@ -78,6 +90,14 @@ async def empty_redis(url: str) -> AsyncIterator[Redis]:
     await client.flushall()
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+def empty_redis_url(redis_server_url: str) -> str:
+    """A Redis that holds nothing, for who has other clients."""
+    with redis.Redis.from_url(redis_server_url) as client:
+        client.flushall()
+    return redis_server_url
 
 
 @pytest.fixture

@@ -159,13 +159,13 @@ async def test_a_drain_answers_what_was_asked(tmp_path: Path) -> None:
 
 
 async def test_not_one_millisecond_early_whatever_the_gateways_clock(
-    tmp_path: Path, redis_server_url: str
+    tmp_path: Path, empty_redis_url: str
 ) -> None:
     """The gateway's clock is five minutes ahead of the store's; only the store's opens the sale."""
     # The library itself: its command would stand between us and the process that we stop.
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
     environment = {
-        "DOORBUSTER_REDIS_URL": redis_server_url,
+        "DOORBUSTER_REDIS_URL": empty_redis_url,
         "LD_PRELOAD": str(library),
         "FAKETIME": "+5m",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -247,11 +247,11 @@ def test_a_book_that_is_away_is_said_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [("reconcile",), ("audit",), ("apply", "sale.yaml")], ids=" ".join)
 def test_a_command_whose_book_is_away_says_so_in_one_line(
-    tmp_path: Path, redis_server_url: str, command: tuple[str, ...]
+    tmp_path: Path, empty_redis_url: str, command: tuple[str, ...]
 ) -> None:
     environment = {
         **os.environ,
-        "DOORBUSTER_REDIS_URL": redis_server_url,
+        "DOORBUSTER_REDIS_URL": empty_redis_url,
         "DOORBUSTER_POSTGRES_DSN": f"postgresql://127.0.0.1:{free_port()}/x",
     }
     (tmp_path / "sale.yaml").write_text(
@@ -381,8 +381,8 @@ async def test_samples_are_not_for_who_does_not_want_them(tmp_path: Path) -> Non
             assert not mentions_samples(running)
 
 
-async def test_a_store_that_is_not_embedded_gets_no_samples(tmp_path: Path, redis_server_url: str) -> None:
-    environment = {"DOORBUSTER_REDIS_URL": redis_server_url}
+async def test_a_store_that_is_not_embedded_gets_no_samples(tmp_path: Path, empty_redis_url: str) -> None:
+    environment = {"DOORBUSTER_REDIS_URL": empty_redis_url}
     async with aiohttp.ClientSession() as session:
         with stack(tmp_path / "data", "--workers", "1", environment=environment) as running:
             assert not SAMPLES & (await campaigns(Client(running.url, session))).keys()
