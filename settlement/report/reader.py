@@ -15,7 +15,7 @@ from settlement.dsn import complete
 from settlement.report.facts import Became, Change, Facts, Refunds
 from settlement.statements import statement
 
-STATEMENT_SECONDS_MAX = 60
+STATEMENT_SECONDS_MAX = 300
 STEPS_MAX = 150
 """Of the curve of an offer's stock."""
 _STEP_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
