@@ -28,10 +28,10 @@ def children(stack: Stack, name: str) -> list[int]:
         if directory.name.isdigit():
             try:
                 parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
             except (OSError, IndexError):
                 continue
-            if parent == stack.process.pid and name in command:
+            if parent == stack.process.pid and name.encode() in command:
                 found.append(int(directory.name))
     return found
 
