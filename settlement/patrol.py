@@ -32,12 +32,9 @@ _log = structlog.get_logger(__name__)
 class Patrol:
     """Looks at one campaign after the other, and at all main orders. Changes nothing."""
 
-    def __init__(
-        self, reconciler: Reconciler, campaigns: Callable[[], Sequence[Campaign]], *, share: float = SHARE
-    ) -> None:
+    def __init__(self, reconciler: Reconciler, campaigns: Callable[[], Sequence[Campaign]]) -> None:
         self._reconciler = reconciler
         self._campaigns = campaigns
-        self._share = share
         self._told: set[Difference] = set()
         for drift in Drift:
             DIFFERENCES.labels(drift).set(0)
@@ -59,7 +56,7 @@ class Patrol:
         started = time.monotonic()
         await self.round()
         took = time.monotonic() - started
-        await asyncio.sleep(max(PAUSE_SECONDS, took * (1 / self._share - 1)))
+        await asyncio.sleep(max(PAUSE_SECONDS, took * (1 / SHARE - 1)))
         return 0
 
     def _tell(self, found: Sequence[Difference]) -> None:

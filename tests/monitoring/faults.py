@@ -53,6 +53,18 @@ async def poison(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def reservation_deleted(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
+    """Somebody deletes a reservation from Redis."""
+    reservations = campaign_keys(IDLE).reservations
+    found = await watched.store.hgetall(reservations)
+    await watched.store.delete(reservations)
+    try:
+        yield
+    finally:
+        await watched.store.hset(reservations, mapping=found)
+
+
+@asynccontextmanager
 async def provider_down(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
     """The payment provider takes no refunds."""
     watched.outside.takes_refunds = False

@@ -33,6 +33,7 @@ OF_THE_MACHINE |= {"LatencyBurnsFast", "LatencyBurns", "LatencyBurnsSlowly"}
 ROUNDS: list[dict[Fault, tuple[str, ...]]] = [
     {
         faults.counter_changed_by_hand: ("ConservationDrift",),
+        faults.reservation_deleted: ("ReconciliationDifferences",),
         faults.provider_down: ("RefundsStuck",),
         faults.merchant_down: ("NotificationsStuck",),
         faults.forger: ("PaymentNoticesRefused",),

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random, sample
+from random import Random
 
 import aiohttp
 from aiohttp import web
@@ -28,13 +27,20 @@ from loadtests.faults.provider import Provider
 from loadtests.faults.servers import PostgresServer, RabbitNode, RedisServer, epmd
 from tests.monitoring.prometheus import Prometheus
 from tests.monitoring.scaled import write_configuration
-from tests.servers import listens
+from tests.servers import free_port, listens
 from tests.stack import SECRETS, Client
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "doorbuster"
 JOBS = ("gateway", "relay", "worker", "sweeper", "rabbitmq", "redis", "postgres", "host", "prometheus")
-PORTS = (20_000, 32_000)
+QUICK_PATROL = """
+from doorbuster.cli import main
+from settlement import patrol
+
+patrol.PAUSE_SECONDS, patrol.SHARE = 0.5, 0.5
+main()
+"""
+"""A command of ours whose patrol goes round more often, as all is more often here."""
 """Below those that the kernel gives to whoever connects."""
 STANDBY_PORT = 5433
 """Of its socket, beside that of the one that it follows."""
@@ -99,18 +105,6 @@ class Watched:
         )
 
 
-def _ports(count: int) -> list[int]:
-    """Free ones that no connection is given meanwhile: they are used long after they are chosen."""
-    found: list[int] = []
-    for port in sample(range(*PORTS), PORTS[1] - PORTS[0]):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            break
-    return found
-
-
 def _answers(url: str) -> bool:
     with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  (our own)
         return bool(answer.status == 200)
@@ -173,7 +167,7 @@ async def watched() -> AsyncIterator[Watched]:
             "host",
             "prometheus",
         )
-        ports = dict(zip(jobs, _ports(len(jobs)), strict=True))
+        ports = {job: free_port() for job in jobs}
         names, epmd_port = epmd(home)
         redis, postgres = RedisServer(home, "always"), PostgresServer(home)
         replica = RedisServer(home, "everysec", "--replicaof", f"127.0.0.1 {redis.port}", name="replica")
@@ -257,9 +251,10 @@ def _processes(
         )
     }
     for role in ("relay", "worker", "sweeper"):
+        command = ours if role != "sweeper" else [sys.executable, "-c", QUICK_PATROL]
         found[role] = Process(
             role,
-            [*ours, role, "--metrics-port", str(ports[role])],
+            [*command, role, "--metrics-port", str(ports[role])],
             home,
             environment=environment,
             ready=lambda pid, port=ports[role]: listens(port),  # type: ignore[misc]
