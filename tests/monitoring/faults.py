@@ -157,6 +157,15 @@ async def gateways_dying(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def relay_ending(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
+    """A relay ends and is started again, three times."""
+    for _ in range(3):
+        await asyncio.sleep(SCRAPE_SECONDS + 0.5)  # so that it has been seen
+        await watched.restart("relay")
+    yield
+
+
+@asynccontextmanager
 async def loop_held_up(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
     """A worker is stopped for half a second at a time."""
     worker = watched.processes["worker"]
@@ -257,12 +266,12 @@ async def book_down(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def store_slow(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
-    """Redis stands still for 0.4 s, again and again."""
+    """Redis stands still for 0.7 s, again and again."""
 
     async def pause() -> None:
         while True:
-            await watched.store.execute_command("CLIENT", "PAUSE", 400, "ALL")
-            await asyncio.sleep(0.8)
+            await watched.store.execute_command("CLIENT", "PAUSE", 700, "ALL")
+            await asyncio.sleep(0.9)
 
     pausing = asyncio.create_task(pause())
     try:

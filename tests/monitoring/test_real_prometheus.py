@@ -55,7 +55,10 @@ ROUNDS: list[dict[Fault, tuple[str, ...]]] = [
         faults.book_down: ("PostgresDown",),
         faults.replica_away: ("RedisReplicaAway", "RedisDown"),
     },
-    {faults.store_slow: ("SaleSlow",)},
+    {
+        faults.store_slow: ("SaleSlow", "LatencyBurnsFast"),
+        faults.relay_ending: ("RoleFlapping",),
+    },
     {faults.store_killed: ("StoreAway", "SaleFailing", "AvailabilityBurnsFast")},
     {faults.store_back_with_less: ("StoreFenced",)},
 ]
