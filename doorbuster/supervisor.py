@@ -20,6 +20,8 @@ import structlog
 RESTART_SECONDS_MIN, RESTART_SECONDS_MAX = 0.2, 5.0
 STEADY_SECONDS = 10.0
 """A process that lived so long starts again at once; one that did not, waits twice as long as before."""
+STARTED_AGAIN = "SUPERVISOR_STARTED_AGAIN"
+"""In the environment of a process that takes the place of one that ended by itself."""
 _PR_SET_PDEATHSIG = 1
 _log = structlog.get_logger(__name__)
 
@@ -70,10 +72,10 @@ class Supervisor:
             await asyncio.gather(*(self._end(program) for program in programs))
 
     async def _keep(self, program: Program) -> None:
-        pause = RESTART_SECONDS_MIN
+        pause, environment = RESTART_SECONDS_MIN, program.environment
         while True:
             started = time.monotonic()
-            process = self._processes[program.name] = await _spawn(program)
+            process = self._processes[program.name] = await _spawn(program, environment)
             status = await process.wait()
             lived = time.monotonic() - started
             pause = RESTART_SECONDS_MIN if lived > STEADY_SECONDS else min(pause * 2, RESTART_SECONDS_MAX)
@@ -86,6 +88,7 @@ class Supervisor:
                 except Exception:  # whatever it is, the program is to run
                     _log.exception("not_tidied", program=program.name)
             await asyncio.sleep(pause)
+            environment = {**program.environment, STARTED_AGAIN: "1"}
 
     async def _end(self, program: Program) -> None:
         process = self._processes.get(program.name)
@@ -108,14 +111,14 @@ def credentials(user: str | None) -> dict[str, Any]:
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
-async def _spawn(program: Program) -> asyncio.subprocess.Process:
+async def _spawn(program: Program, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
     output: Any = None
     if program.output is not None:
         output = os.open(program.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     try:
         return await asyncio.create_subprocess_exec(
             *program.command,
-            env={**os.environ, **program.environment},
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output if output is not None else sys.stderr.fileno(),
             stderr=output if output is not None else sys.stderr.fileno(),

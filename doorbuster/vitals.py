@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from doorbuster.gathered import Gathered
+from doorbuster.supervisor import STARTED_AGAIN
 from reservation.observer import Command, Failure
 from reservation.tasks import end
 from settlement.book import Book, Connections
@@ -24,8 +26,8 @@ UNTOLD_BATCHES_MAX = 64
 """Of the store's, between two looks."""
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-STARTS = Counter(
-    "doorbuster_starts_total", "Processes that were started. One that ends is started again.", ["role"]
+RESTARTS = Counter(
+    "doorbuster_restarts_total", "Processes that were started in the place of one that had ended.", ["role"]
 )
 LOOP_LAG = Histogram(
     "doorbuster_event_loop_lag_seconds",
@@ -117,7 +119,7 @@ class Vitals:
     def __init__(self, role: str) -> None:
         self.role = role
         self.store = StoreMetrics(role)
-        STARTS.labels(role).inc()
+        RESTARTS.labels(role).inc(STARTED_AGAIN in os.environ)
         self._lag = LOOP_LAG.labels(role)
         self._pause = Gathered(GC_PAUSE.labels(role))
         self._collecting_since = 0.0

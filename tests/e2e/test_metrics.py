@@ -209,6 +209,7 @@ async def test_processes_that_are_killed_take_no_counts_with_them(
     before: Told = await eventually(lambda: scrape(client), lambda told: reserved(told) == 8)
     assert held(before) == 8
     counts = len(names())
+    of_role = {role: children(up, f"doorbuster {role}") for role in ROLES}
     for pid in (old := pids()):
         os.kill(pid, signal.SIGKILL)
     await eventually(
@@ -218,6 +219,9 @@ async def test_processes_that_are_killed_take_no_counts_with_them(
     told: Told = await eventually(
         all_alive, lambda told: all(told.sum(lags, role=role) > before.sum(lags, role=role) for role in ROLES)
     )
+    again = "doorbuster_restarts_total"
+    restarts = {role: before.sum(again, role=role) + len(killed) for role, killed in of_role.items()}
+    await eventually(all_alive, lambda told: {role: told.sum(again, role=role) for role in ROLES} == restarts)
     rises = ("_total", "_count", "_bucket", "_sum")
     now = {(one.name, json.dumps(one.labels, sort_keys=True)): one.value for one in told}
     for one in before:
