@@ -266,7 +266,8 @@ async def worker(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIte
             servers = await stack.enter_async_context(redis_servers(settings))
             letters = StoreDeadLetters(servers, observer=vitals.store)
             source = OutboxSource(_outbox(servers, settings, vitals.store), letters)
-        yield Worker(source, the_book, tracer), Lookout(the_book.waiting, source.dead_letters)
+        lookout = Lookout(the_book.waiting, the_book.campaigns_on, source.dead_letters)
+        yield Worker(source, the_book, tracer), lookout
 
 
 @asynccontextmanager

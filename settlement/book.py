@@ -71,6 +71,14 @@ class Waiting(NamedTuple):
     notification_oldest_seconds: float
 
 
+class CampaignOn(NamedTuple):
+    """A campaign that is not over, and when it was last changed."""
+
+    id: str
+    kind: str
+    changed_at: datetime
+
+
 class Connections(NamedTuple):
     """How many connections are in use or idle, and how many statements wait for one."""
 
@@ -178,6 +186,11 @@ class Book:
         """What waits for others than us."""
         (row,) = await self._all(statement("waiting"), {"limit": WAITING_ROWS_MAX})
         return Waiting(*row)
+
+    async def campaigns_on(self, since: datetime, limit: int) -> list[CampaignOn]:
+        """Campaigns that are not over and have changed since, or shortly before; the last changed first."""
+        found = await self._all(statement("campaigns_on"), {"since": since, "limit": limit})
+        return [CampaignOn(*row) for row in found]
 
     def connections(self) -> Connections:
         """What the connections of this process are doing."""

@@ -40,7 +40,7 @@ def count(envelopes: Sequence[Envelope]) -> None:
     for envelope in envelopes:
         campaign, kind, event = _labels(envelope)
         if event == "campaign_changed":
-            _begin(campaign, kind)
+            begin(campaign, kind)
         events[campaign, kind, event] += events_in(envelope)
         if event == Event.PAYMENT_SUCCEEDED and envelope["data"].get("stage") in _STAGES:
             payments[campaign, kind, envelope["data"]["stage"]] += 1
@@ -58,9 +58,12 @@ def count(envelopes: Sequence[Envelope]) -> None:
         SETTLED_PAYMENTS.remove_by_labels({"campaign": campaign})
 
 
-def _begin(campaign: str, kind: str) -> None:
+def begin(campaign: str, kind: str) -> None:
     """Count a campaign from nothing: what begins with a thousand has not risen by them for who asks how much
     it rose."""
+    if campaign not in _counted:
+        _counted[campaign] = None
+        _counted.move_to_end(campaign, last=False)  # nothing was settled of it yet
     for step in _STEPS:
         SETTLED_EVENTS.labels(campaign, kind, step)
     for stage in KINDS[kind].stages if kind in KINDS else ():

@@ -6,17 +6,22 @@ import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
+from reservation.administration import Administration
+from reservation.catalog import Catalog, parse_campaign
+from reservation.clock import StoreClock
 from reservation.envelope import Envelope
 from reservation.ids import ReservationId
 from reservation.outbox import Outbox
 from reservation.record import Facts
+from reservation.redis_store import RedisStore
 from settlement import settled
-from settlement.book import Book, BookUnavailable, NotificationDue, RefundDue, Waiting
+from settlement.book import Book, BookUnavailable, NotificationDue, RefundDue
 from settlement.dead_letters import StoreDeadLetters
 from settlement.lookout import Lookout
 from settlement.notifier import SCHEDULE, Gone, Notifier, NotTaken
@@ -29,7 +34,7 @@ from tests.counts import counted, rising
 from tests.settlement.conftest import Shop
 from tests.settlement.running import relaying, working
 from tests.settlement.test_notifications import event
-from tests.stack import eventually
+from tests.stack import eventually, presale, sale
 
 NOWHERE = "amqp://127.0.0.1:1/"
 NO_BOOK = "postgresql://nobody@127.0.0.1:1/none?connect_timeout=1"
@@ -229,7 +234,7 @@ async def test_what_waits_in_the_book_and_among_the_dead_is_told(
     book: Book, postgres_dsn: str, redis_client: Redis
 ) -> None:
     letters = StoreDeadLetters(redis_client)
-    lookout = Lookout(book.waiting, letters)
+    lookout = Lookout(book.waiting, book.campaigns_on, letters)
     await lookout.look()
     assert waiting() == [0, 0, 0, 0]
     await book.settle([event("ann", 1, "offered"), event("bob", 1, "offered"), refunded("cat")])
@@ -252,7 +257,7 @@ async def test_the_brokers_dead_letters_are_told_whoever_set_them_aside(
 ) -> None:
     source = RabbitSource(broker)
     await source.open()
-    lookout = Lookout(no_book, source.dead_letters)
+    lookout = Lookout(no_book, no_book, source.dead_letters)
     for user in ("ann", "bob"):
         await broker.publish(DEAD, [event(user, 1, "offered")])
 
@@ -271,9 +276,43 @@ async def test_the_brokers_dead_letters_are_told_whoever_set_them_aside(
 
 
 async def test_what_cannot_be_looked_up_is_not_told_to_be_nothing() -> None:
-    lookout = Lookout(no_book, RabbitDeadLetters(Broker(NOWHERE)))
+    lookout = Lookout(no_book, no_book, RabbitDeadLetters(Broker(NOWHERE)))
     await lookout.look()
     assert all(map(math.isnan, waiting()))
+
+
+async def test_what_another_worker_took_into_the_book_is_counted_from_nothing(
+    book: Book, redis_client: Redis
+) -> None:
+    over = {"opens_at": "2020-01-01T00:00:00Z", "closes_at": "2020-01-02T00:00:00Z"}
+    documents = [parse_campaign(sale()), parse_campaign(presale()), parse_campaign(sale(**over))]
+    store = RedisStore(redis_client)
+    administration = Administration(store, Catalog(store, StoreClock()), book)
+    lookout = Lookout(book.waiting, book.campaigns_on, StoreDeadLetters(redis_client))
+    source = OutboxSource(Outbox(redis_client, "worker"), StoreDeadLetters(redis_client))
+    ids = [document.id for document in documents]
+
+    async def in_the_book() -> int:
+        return sum([await book.campaign(name) is not None for name in ids])
+
+    def told(campaign: str, kind: str) -> list[float | None]:
+        return [settled_events(campaign, kind, of) for of in ("reserved", "payment_succeeded")]
+
+    await lookout.look()
+    for document in documents:
+        await administration.put(document)
+    async with working(source, book):
+        await eventually(in_the_book, lambda count: count == len(documents))
+    # As in a process that was elsewhere meanwhile.
+    settled._counted.clear()
+    for campaign in ids:
+        settled.SETTLED_EVENTS.remove_by_labels({"campaign": campaign})
+        settled.SETTLED_PAYMENTS.remove_by_labels({"campaign": campaign})
+    await lookout.look()
+    assert told(ids[0], "flash_sale") == [0, 0]
+    assert told(ids[1], "presale") == [0, 0]
+    assert told(ids[2], "flash_sale") == [None, None], "it is over"
+    assert counted("doorbuster_settled_payments_total", campaign=ids[1], kind="presale", stage="balance") == 0
 
 
 def test_only_so_many_campaigns_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,5 +342,5 @@ def refunded(user: str) -> Envelope:
     return made
 
 
-async def no_book() -> Waiting:
+async def no_book(*_: object) -> Any:
     raise BookUnavailable("for a test")
