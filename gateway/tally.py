@@ -9,6 +9,10 @@ from prometheus_client import Counter, Histogram
 from gateway.metrics import REQUESTS, RESERVATIONS, observe_all
 from gateway.traffic import Traffic
 
+COUNTED_FROM_NOTHING = (201, 409, 500, 503)
+"""Statuses that are told before there is one. An opening that overwhelms us is over before a second scrape,
+and what begins with a thousand has not risen by them."""
+
 
 class Tally:
     """What the fast lane answered, put into the metrics once for all that were answered together: with its
@@ -21,6 +25,8 @@ class Tally:
         """By campaign, kind, outcome and status: how long each took, and who asked."""
         self._counters: dict[tuple[str, str, str], Counter] = {}
         self._histograms: dict[int, Histogram] = {}
+        for status in COUNTED_FROM_NOTHING:
+            self._histogram(status)
 
     def note(self, campaign: str, kind: str, outcome: str, status: int, seconds: float, user: str) -> None:
         noted = self._noted.get((campaign, kind, outcome, status))

@@ -22,6 +22,7 @@ from tests.servers import free_port, running
 from tests.stack import COMMAND, Client, Stack, eventually
 
 ROLES = ("gateway", "worker", "relay", "sweeper")
+RESERVATIONS_ROUTE = "/v1/campaigns/{campaign}/reservations"
 OTHERS = ("process_", "python_")
 """Of Prometheus' client itself."""
 
@@ -100,6 +101,12 @@ def tells_of_itself(role: str, told: Told) -> None:
     assert bool(told.of("doorbuster_book_connections")) == has_book
     waits = {f"doorbuster_{name}" for name in ("refunds_pending", "notifications_pending", "dead_letters")}
     assert {name for name in waits if told.of(name)} == (waits if role == "worker" else set())
+    answers = told.of("doorbuster_request_duration_seconds_count")
+    reserving = {
+        one.labels["status"]: one.value for one in answers if one.labels["route"] == RESERVATIONS_ROUTE
+    }
+    # Before anybody has asked: what fails at once must have risen.
+    assert reserving == (dict.fromkeys(("201", "409", "500", "503"), 0) if role == "gateway" else {})
 
 
 async def test_a_sale_moves_the_metrics_of_every_hop(client: Client) -> None:
@@ -142,7 +149,7 @@ async def test_a_sale_moves_the_metrics_of_every_hop(client: Client) -> None:
     closes = told.sum("doorbuster_campaign_closes_timestamp_seconds", campaign=campaign)
     assert closes - opens == pytest.approx(2 * 3600, abs=1)
     for name, labels in {
-        "doorbuster_request_duration_seconds_count": {"route": "/v1/campaigns/{campaign}/reservations"},
+        "doorbuster_request_duration_seconds_count": {"route": RESERVATIONS_ROUTE},
         "doorbuster_store_command_duration_seconds_count": {"role": "gateway", "command": "reserve"},
         "doorbuster_reserve_group_reservations_count": {},
         "doorbuster_relayed_events_total": {},
