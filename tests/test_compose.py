@@ -223,6 +223,7 @@ def test_redis_keeps_what_it_acknowledges() -> None:
     assert option("redis", "--appendonly") == "yes"
     assert option("redis", "--appendfsync") == "always"
     assert option("redis", "--maxmemory-policy") == "noeviction"
+    assert option("redis", "--save") == "", "no snapshots, whose failure would have it refuse every change"
 
 
 @pytest.mark.parametrize("name", ["redis", "rabbitmq", "postgres", "prometheus"])
