@@ -82,8 +82,10 @@ def configure_logs(role: str, level: str = "info") -> None:
 
 
 def log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What an event loop does with an exception that nobody waits for. asyncio's own words would quote it."""
-    _log.error("unhandled", what=context.get("message"), exc_info=context.get("exception"))
+    """What an event loop does with an exception that nobody waits for. asyncio's own words would quote it,
+    and what a callback was called with."""
+    what = str(context.get("message", "")).partition("(")[0]
+    _log.error("unhandled", what=what, exc_info=context.get("exception"))
 
 
 def _log_what_nobody_caught() -> None:

@@ -109,7 +109,9 @@ def test_what_nobody_caught_is_a_line_too() -> None:
         async def main():
             asyncio.get_running_loop().set_exception_handler(log_unhandled)
             async def failing(): fail()
+            def called(user): fail()
             task = asyncio.create_task(failing())
+            asyncio.get_running_loop().call_soon(called, "ann")
             await asyncio.sleep(0.01)
             del task
 
@@ -125,7 +127,7 @@ def test_what_nobody_caught_is_a_line_too() -> None:
         """,
         fails=True,
     )
-    expected = ["unhandled", "thread_ended_by_exception", "unraisable", "ended_by_exception"]
+    expected = ["unhandled", "unhandled", "thread_ended_by_exception", "unraisable", "ended_by_exception"]
     assert [line["event"] for line in found] == expected
     assert {line["exception"][0]["type"] for line in found} == {"builtins.ValueError"}
     assert "ann" not in json.dumps(found)
