@@ -7,6 +7,7 @@ round is made of small steps, none of which holds up a sale, and followed by a r
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ class Patrol:
         self._campaigns = campaigns
         self._told: set[Difference] = set()
         for drift in Drift:
-            DIFFERENCES.labels(drift).set(0)
+            DIFFERENCES.labels(drift).set(math.nan)  # before it has looked, it knows nothing
 
     async def round(self) -> list[Difference]:
         """What differs. Raises StoreUnavailable, BookUnavailable."""
