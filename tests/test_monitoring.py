@@ -241,3 +241,22 @@ def test_grafana_knows_how_often_prometheus_asks() -> None:
 
 def test_prometheus_takes_its_configuration() -> None:
     promtool("check", "config", PROMETHEUS / "prometheus.yml")
+
+
+def test_a_funnel_narrows_also_where_a_waitlist_is_served(tmp_path: Path) -> None:
+    [funnel] = [panel for panel in drawn(dashboards.sale_live()) if panel["title"] == "Funnel"]
+    steps = {target["legendFormat"]: target["expr"] for target in funnel["targets"]}
+    filled = {step: re.sub(r"\$__range", "5m", expr) for step, expr in steps.items()}
+    held = 'doorbuster_reservations_total{campaign="$campaign", outcome="held"}'
+    booked = 'doorbuster_settled_events_total{campaign="$campaign", type="%s"}'
+    series = {held: "0+12x50", booked % "reserved": "0+12x50", booked % "offered": "0+30x50"}
+    test = {
+        "interval": "5s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": f"({filled['settle']}) > ({filled['reserve']})", "eval_time": "4m", "exp_samples": []},
+            {"expr": f"({filled['settle']}) > bool 0", "eval_time": "4m", "exp_samples": [{"value": 1}]},
+        ],
+    }
+    (tmp_path / "funnel.test.yml").write_text(yaml.safe_dump({"tests": [test]}))
+    promtool("test", "rules", tmp_path / "funnel.test.yml")

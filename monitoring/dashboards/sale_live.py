@@ -197,7 +197,7 @@ def _way() -> Row:
         ("ask", f"sum(increase({RESERVATIONS}{{{CAMPAIGN}}}[$__range]))"),
         ("reserve", f'sum(increase({RESERVATIONS}{{{CAMPAIGN}, outcome="held"}}[$__range]))'),
         ("pay", f'sum(increase({payments}{{{CAMPAIGN}, stage=~"full|deposit"}}[$__range]))'),
-        ("settle", f'sum(increase({settled}{{{CAMPAIGN}, type=~"reserved|offered"}}[$__range]))'),
+        ("settle", f'sum(increase({settled}{{{CAMPAIGN}, type="reserved"}}[$__range]))'),
     ]
     return Row(
         "How far do they get: $campaign",
