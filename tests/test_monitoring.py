@@ -243,20 +243,42 @@ def test_prometheus_takes_its_configuration() -> None:
     promtool("check", "config", PROMETHEUS / "prometheus.yml")
 
 
-def test_a_funnel_narrows_also_where_a_waitlist_is_served(tmp_path: Path) -> None:
-    [funnel] = [panel for panel in drawn(dashboards.sale_live()) if panel["title"] == "Funnel"]
-    steps = {target["legendFormat"]: target["expr"] for target in funnel["targets"]}
-    filled = {step: re.sub(r"\$__range", "5m", expr) for step, expr in steps.items()}
-    held = 'doorbuster_reservations_total{campaign="$campaign", outcome="held"}'
-    booked = 'doorbuster_settled_events_total{campaign="$campaign", type="%s"}'
-    series = {held: "0+12x50", booked % "reserved": "0+12x50", booked % "offered": "0+30x50"}
-    test = {
-        "interval": "5s",
-        "input_series": [{"series": name, "values": values} for name, values in series.items()],
-        "promql_expr_test": [
-            {"expr": f"({filled['settle']}) > ({filled['reserve']})", "eval_time": "4m", "exp_samples": []},
-            {"expr": f"({filled['settle']}) > bool 0", "eval_time": "4m", "exp_samples": [{"value": 1}]},
-        ],
+def asked(panel: str, **variables: str) -> dict[str, str]:
+    """The queries of a panel of a live sale by their lines' names, as Grafana would fill them in."""
+    [found] = [one for one in drawn(dashboards.sale_live()) if one["title"] == panel]
+    return {
+        target["legendFormat"]: re.sub(r"\$(\w+)", lambda name: variables[name[1]], target["expr"])
+        for target in found["targets"]
     }
-    (tmp_path / "funnel.test.yml").write_text(yaml.safe_dump({"tests": [test]}))
-    promtool("test", "rules", tmp_path / "funnel.test.yml")
+
+
+def answers(directory: Path, series: dict[str, str], expected: dict[tuple[str, str], list[Any]]) -> None:
+    """Hold what Prometheus answers, by query and time, against what it is expected to."""
+    tests = [
+        {"expr": promql, "eval_time": at, "exp_samples": samples}
+        for (promql, at), samples in expected.items()
+    ]
+    given = [{"series": name, "values": values} for name, values in series.items()]
+    test = {"interval": "5s", "input_series": given, "promql_expr_test": tests}
+    (directory / "asked.test.yml").write_text(yaml.safe_dump({"tests": [test]}))
+    promtool("test", "rules", directory / "asked.test.yml")
+
+
+def test_a_funnel_narrows_also_where_a_waitlist_is_served(tmp_path: Path) -> None:
+    steps = asked("Funnel", campaign="one", __range="5m")
+    held = 'doorbuster_reservations_total{campaign="one", outcome="held"}'
+    booked = 'doorbuster_settled_events_total{campaign="one", type="%s"}'
+    series = {held: "0+12x50", booked % "reserved": "0+12x50", booked % "offered": "0+30x50"}
+    more = f"({steps['settle']}) > ({steps['reserve']})"
+    some = f"({steps['settle']}) > bool 0"
+    answers(tmp_path, series, {(more, "4m"): [], (some, "4m"): [{"value": 1}]})
+
+
+def test_what_was_sold_out_before_what_is_shown_is_not_told_to_have_gone_at_its_edge(tmp_path: Path) -> None:
+    [promql] = asked("Time to sold out", campaign="one", __range="5m").values()
+    series = {
+        'doorbuster_units{campaign="one", sku="phone", state="available"}': "90-10x9 0x300",
+        'doorbuster_campaign_opens_timestamp_seconds{campaign="one"}': "5x300",
+    }
+    sold_out = {"labels": '{campaign="one", sku="phone"}', "value": 40}
+    answers(tmp_path, series, {(promql, "2m"): [sold_out], (promql, "20m"): []})

@@ -86,7 +86,10 @@ def _clock() -> Row:
     closes = f"max(doorbuster_campaign_closes_timestamp_seconds{{{CAMPAIGN}}})"
     of_stock = f'sum(max by (sku) (doorbuster_units{{{CAMPAIGN}, state=~"{SOLD_STATES}"}}))'
     stock = f"sum(max by (sku) (doorbuster_offer_stock_units{{{CAMPAIGN}}}))"
-    gone = f'timestamp(max by (campaign, sku) (doorbuster_units{{{CAMPAIGN}, state="available"}}) == 0)'
+    left = f'doorbuster_units{{{CAMPAIGN}, state="available"}}'
+    gone = f"timestamp(max by (campaign, sku) ({left}) == 0)"
+    # What was gone before would seem to have gone at the left edge.
+    gone_before = f"max by (campaign, sku) ({left} offset $__range) == 0"
     return Row(
         "Where does it stand?",
         [
@@ -112,16 +115,16 @@ def _clock() -> Row:
             ),
             number(
                 "Time to sold out",
-                "How long after the opening was nothing left of each offer, for the first time in what is "
-                "shown? An expired hold may put it back on sale.",
+                "How long after the opening was nothing left of each offer for the first time, where that "
+                "is in what is shown? An expired hold may put it back on sale.",
                 DURATION,
                 Query(
-                    f"min_over_time({gone}[$__range:5s])"
+                    f"(min_over_time({gone}[$__range:5s]) unless on (campaign, sku) {gone_before})"
                     " - on (campaign) group_left max by (campaign) "
                     f"(doorbuster_campaign_opens_timestamp_seconds{{{CAMPAIGN}}})",
                     "{{sku}}",
                 ),
-                unknown="not sold out",
+                unknown="not in what is shown",
             ),
         ],
     )
