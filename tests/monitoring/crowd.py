@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 from reservation.tasks import end
+from tests.monitoring.prometheus import LOOK_SECONDS
 from tests.monitoring.watched import Watched
 from tests.stack import Answer, presale, sale, sign, trade_in
 
@@ -23,6 +24,7 @@ class Crowd:
     def __init__(self, watched: Watched) -> None:
         self._client = watched.client
         self._outside = watched.outside
+        self._prometheus = watched.prometheus
         self._numbers = count(1)
         self.forging = False
         """Whether somebody sends notices with a signature that does not fit."""
@@ -57,6 +59,10 @@ class Crowd:
             answer = await self._client.put(document)
             assert answer.status == 201, answer
         assert (await self._client.reserve(IDLE, "somebody")).status == 201
+        # What is paid before Prometheus has seen that nothing was, has not risen for it.
+        unpaid = f'doorbuster_settled_payments_total{{campaign="{BALANCE}", stage="deposit"}}'
+        while not await self._prometheus.now(unpaid):
+            await asyncio.sleep(LOOK_SECONDS)
         for number in range(5):
             held = (await self._client.reserve(BALANCE, f"early-{number}")).body
             await self._pay(held["id"], f"early-{number}", "deposit")
