@@ -16,11 +16,11 @@ from gateway.admission import Admission, overloaded
 from gateway.metrics import REQUESTS
 from gateway.problems import Problem
 from gateway.request_spans import tell_of_request, trace_id_text
-from gateway.sparing import Sparing
 from gateway.watcher import Watcher
 from reservation import tracing
 from reservation.attempt import Attempt, Unanswered, begin
 from reservation.outcomes import Contended, Fault, Refusal
+from reservation.sparing import Sparing
 from reservation.tracing import NO_TRACER, Tracer
 from reservation.validation import FieldError, Invalid, parse
 

@@ -18,6 +18,7 @@ from reservation.kernel import Store
 from reservation.order_desk import OrderDesk
 from reservation.outcomes import Contended, Fault
 from reservation.record import State
+from reservation.sparing import Sparing
 from reservation.tracing import NO_TRACER, SpanKind, Tracer, operation
 from reservation.waitlist import Waitlist
 from settlement.book_witness import LOOK_SECONDS, BookWitness
@@ -30,6 +31,7 @@ BATCH_MAX = 500
 PAUSE_SECONDS = 0.05
 UNFINISHED_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
+_sparing = Sparing()
 
 
 class Sweeper:
@@ -123,7 +125,8 @@ class Sweeper:
             except Fault:
                 raise
             except Exception:  # of another version's making, perhaps: the others are not to wait for it
-                _log.exception("not_lapsed", id=str(reservation_id))
+                if times := _sparing.times("not_lapsed"):  # and again with each batch, until it is mended
+                    _log.exception("not_lapsed", id=str(reservation_id), times=times)
                 return False
 
 

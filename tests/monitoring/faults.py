@@ -234,6 +234,16 @@ async def standby_behind(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def standby_away(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
+    """A standby of PostgreSQL has ended."""
+    await watched.standby.stop()
+    try:
+        yield
+    finally:
+        await watched.standby.start()
+
+
+@asynccontextmanager
 async def exporter_away(watched: Watched, crowd: Crowd) -> AsyncIterator[None]:
     """An exporter has ended."""
     await watched.processes["host"].kill()

@@ -53,6 +53,7 @@ ROUNDS: list[dict[Fault, tuple[str, ...]]] = [
     {
         faults.worker_gone: ("RoleGone", "SettlementStalled", "RabbitQueueGrows"),
         faults.replica_away: ("RedisReplicaAway", "RedisDown"),
+        faults.standby_away: ("PostgresReplicaAway",),
     },
     # By itself: what a worker settles before it is scraped for the first time, it was never seen to settle.
     {faults.book_down: ("PostgresDown",)},

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from gateway import endpoint as module
 from gateway.admission import Admission
 from gateway.endpoint import endpoint
-from gateway.sparing import Sparing
 from reservation.outcomes import StoreUnavailable
+from reservation.sparing import Sparing
 from settlement.book import BookUnavailable
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
+from structlog.testing import capture_logs
 
+from reservation.ids import ReservationId
 from reservation.outcomes import StoreUnavailable
 from settlement import retry, sweeper
+from settlement.sweeper import BATCH_MAX, Sweeper
 
 OUTAGE_SECONDS = 20.0
 LOOK_SECONDS = 0.1
@@ -43,3 +48,16 @@ async def test_an_outage_is_not_followed_by_a_rest_of_nine_times_its_length(
         await sweeper.again(look, 0.05)
     assert max(rests[:2]) <= retry.WAIT_SECONDS_MAX
     assert rests[2] == pytest.approx(9 * LOOK_SECONDS)
+
+
+async def test_what_cannot_be_ended_is_tried_with_each_batch_and_does_not_fill_the_disk() -> None:
+    desk, others = AsyncMock(), [AsyncMock() for _ in range(6)]
+    desk.due.return_value = [ReservationId("sale", f"{number:032x}") for number in range(BATCH_MAX)]
+    desk.lapse.side_effect = ValueError("what is this?")
+    store, catalog, *rest = others
+    tested: Any = Sweeper(store, catalog, desk, *rest)
+    with capture_logs() as logs:
+        assert [await tested.sweep() for _ in range(3)] == [0, 0, 0]
+    assert desk.lapse.await_count == 3 * BATCH_MAX
+    assert {line["event"] for line in logs} == {"not_lapsed"}
+    assert len(logs) <= 2, "one a second"

@@ -1,4 +1,4 @@
-"""What every request has to say in an outage is said once a second, for all of them."""
+"""What would be said again and again is said once a second, for all times."""
 
 from __future__ import annotations
 
