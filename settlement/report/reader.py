@@ -41,7 +41,11 @@ class ReportReader:
             async with connection:
                 for said in (_READ_ONLY, *_SETTINGS):
                     await connection.execute(said)
-                return [await _Reading(connection, campaign).facts() for campaign in campaigns]
+                # What no campaign is called is asked for too, and the book cannot even be told of some of it.
+                return [
+                    await _Reading(connection, campaign).facts() if campaign.isprintable() else None
+                    for campaign in campaigns
+                ]
         except (psycopg.Error, OSError) as error:
             raise BookUnavailable(str(error)) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -273,7 +274,12 @@ async def test_the_endpoint_says_what_the_command_says_and_only_to_services(
     }
     assert_problem(await client.call("GET", path), "unauthenticated")
     assert_problem(await client.call("GET", path, user="ann"), "forbidden")
-    for query in ("/v1/campaigns/nowhere/report", f"{path}?compare=nowhere"):
+    nowhere = ("nowhere", "%00", "%ED%A0%80")
+    for query in (
+        f"{one}{name}{rest}"
+        for name in nowhere
+        for one, rest in (("/v1/campaigns/", "/report"), (f"{path}?compare=", ""))
+    ):
         assert_problem(await client.call("GET", query, service=True), "campaign_not_found")
 
 
@@ -293,6 +299,7 @@ async def test_the_command_writes_a_page_and_tables_and_says_in_a_line_what_is_w
     }
     for arguments, code, text in (
         ([campaign, "--compare", "nowhere"], 2, "there is no campaign nowhere"),
+        ([os.fsdecode(b"\xff")], 2, "there is no campaign "),
         ([campaign, "--html", str(page / "under")], 2, "cannot write"),
     ):
         done = up.run("report", *arguments)
