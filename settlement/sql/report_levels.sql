@@ -24,17 +24,22 @@ WITH own AS MATERIALIZED (
     FROM stood
     WINDOW one AS (PARTITION BY reservation_id ORDER BY version)
     UNION ALL
-    SELECT offer ->> 'sku', changed_at, (offer ->> 'stock')::bigint
-        - lag((offer ->> 'stock')::bigint, 1, 0::bigint) OVER (PARTITION BY offer ->> 'sku' ORDER BY revision),
-        0, 0, 0, 0
-    FROM campaign_revisions, jsonb_array_elements(document -> 'offers') AS offer
-    WHERE campaign = %(campaign)s
+    -- A revision's stock counts until the next: of an offer that it took off, there is none then.
+    SELECT offer ->> 'sku', counted.at, counted.times * (offer ->> 'stock')::bigint, 0, 0, 0, 0
+    FROM (
+        SELECT document, changed_at, lead(changed_at) OVER (ORDER BY revision) AS next_at
+        FROM campaign_revisions
+        WHERE campaign = %(campaign)s
+    ) AS revised,
+        jsonb_array_elements(document -> 'offers') AS offer,
+        LATERAL (VALUES (changed_at, 1), (next_at, -1)) AS counted (at, times)
+    WHERE counted.at IS NOT NULL
 ), changed AS (
     SELECT sku, at, sum(stock) AS stock, sum(taken) AS taken, sum(sold) AS sold, sum(orders) AS orders,
         sum(gmv) AS gmv
     FROM moved
-    WHERE stock <> 0 OR taken <> 0 OR sold <> 0 OR gmv <> 0
     GROUP BY sku, at
+    HAVING sum(stock) <> 0 OR sum(taken) <> 0 OR sum(sold) <> 0 OR sum(orders) <> 0 OR sum(gmv) <> 0
 ), stands AS (
     SELECT *, sum(stock) OVER so_far AS stock_now, sum(taken) OVER so_far AS taken_now
     FROM changed

@@ -71,6 +71,7 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
         {"sku": "phone", "title": "Phone", "price": 5000, "stock": 3, "per_user": 2},
         {"sku": "rare", "price": 777, "stock": 1},
         {"sku": "case", "price": 100, "stock": 40},
+        {"sku": "dropped", "price": 100, "stock": 1000},
     ]
     spend = [{"spend": 9000, "save": 500}]
     document = sale(offers=offers, hold_seconds=2, waitlist_hold_seconds=600, spend_and_save=spend)
@@ -111,6 +112,8 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
     assert_problem(again, "payment_window_closed")
     path = f"/v1/campaigns/{document['id']}/offers/phone/stock"
     assert (await client.call("POST", path, service=True, json_body={"delta": 2})).status == 200
+    kept = [offers[0] | {"stock": 5}, *offers[1:3]]
+    assert (await client.put(document | {"offers": kept})).status == 200
 
     report = await agrees(reporter, book_connection, log)
     summary = report["summary"]
@@ -122,6 +125,7 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
     assert by_sku["phone"]["sold_out_s"] > 0
     assert by_sku["phone"]["stock"] == 5
     assert by_sku["case"]["sold_out_at"] is None
+    assert report["minutes"][-1]["units_left"] < 100, "of an offer that was taken off, none are left"
     assert [tier["tier"] for tier in report["tiers"]] == ["gold", None]
     assert report["waitlist"] == {"joined": 1, "offered": 1, "paid": 1}
 
