@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from doorbuster.report.pictures import pictures
-from doorbuster.report.shown import Json, change, instant, name_of, shown
+from doorbuster.report.shown import Json, change, instant, name_of, shown, window
 from settlement.report.figure import Unit
 from settlement.report.report import SECTIONS, TABLES
 
@@ -32,7 +32,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"change": change, "instant": instant}
+    environment.filters |= {"change": change, "instant": instant, "window": window}
     return environment.from_string((files("doorbuster") / "report" / "page.html").read_text("utf-8"))
 
 
