@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from loadtests.rehearsal.document import copy_id, main_order, sandbox_copy
 from settlement.report.reader import ReportReader
 from settlement.report.report import Report, Reporter
 from tests.e2e.recount import Log, check_minutes, recounted
@@ -221,6 +223,30 @@ async def test_a_trade_ins_figures_are_what_its_events_say(
         "taken_back": 2,
         "units_taken_back": 3,
     }
+
+
+async def test_what_was_rehearsed_is_no_main_order_of_the_campaign(
+    reporter: Reporter, client: Client, book_connection: psycopg.Connection
+) -> None:
+    """Not even of one that any order qualifies for."""
+    spend = 10**9 + uuid.uuid4().int % 10**9  # more than orders of other tests
+    document = trade_in(entitlement={"min_spend": spend, "grants": 2})
+    await created(client, document)
+    copied = sandbox_copy(document, copy_id(document["id"], "run", 1), datetime.now(UTC), 60)
+    orders = [f"order-{uuid.uuid4().hex}" for _ in range(4)]
+    for order in orders[1:]:
+        rehearsed = main_order(copied, order, "somebody")
+        assert (await client.call("POST", "/v1/orders", service=True, json_body=rehearsed)).status == 201
+    await client.report(orders[0], "ann", ("tv", spend))
+    known = "SELECT FROM main_orders WHERE order_id = ANY(%s)"
+
+    async def settled() -> int:
+        return len(book_connection.execute(known, [orders]).fetchall())
+
+    await eventually(settled, lambda found: found == len(orders))
+    report = await reporter.report(document["id"])
+    assert isinstance(report, Report)
+    assert report.to_json()["trade_in"]["qualified"] == 1
 
 
 async def test_traffic_is_counted_to_the_request_over_two_processes(
