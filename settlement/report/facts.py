@@ -94,10 +94,10 @@ class Facts:
     """That qualify; None for what is no trade-in."""
     minutes: dict[datetime, tuple[int, int, int]]
     """Reservations made, their units, payments that succeeded."""
-    changes: dict[tuple[str, datetime], Change]
-    """By offer and minute."""
+    changes: dict[datetime, Change]
+    """By minute, of all offers."""
     steps: dict[str, dict[datetime, Change]]
-    """By offer, and by step of `step_s` seconds."""
+    """By step of `step_s` seconds, of each offer of which that is told."""
     step_s: int
     sold_out: dict[str, datetime]
 

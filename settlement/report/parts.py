@@ -15,8 +15,6 @@ from settlement.report.figures import participants, visitors
 
 K = TypeVar("K")
 V = TypeVar("V")
-LEVELS_MAX = 20
-"""Offers of which a curve is told: those of which most was taken."""
 _MINUTE = timedelta(minutes=1)
 
 
@@ -337,13 +335,10 @@ def minutes(facts: Facts) -> Iterator[Minute]:
         visits[minute] += times if what == "visit" else 0
         requests[minute] += times if what not in NOT_REQUESTS else 0
         refused[minute] += times if what not in NOT_REFUSALS else 0
-    by_minute: dict[datetime, Change] = {}
-    for (_, minute), change in facts.changes.items():
-        by_minute.setdefault(minute, Change()).add(change)
     opening = facts.opens_at.replace(second=0, microsecond=0)
     left = 0
-    for at in sorted({*visits, *requests, *facts.minutes, *by_minute}):
-        change = by_minute.get(at, Change())
+    for at in sorted({*visits, *requests, *facts.minutes, *facts.changes}):
+        change = facts.changes.get(at, Change())
         left += change.stock - change.taken
         reserved, units, paid = facts.minutes.get(at, (0, 0, 0))
         yield Minute(
@@ -378,7 +373,7 @@ def levels(facts: Facts) -> dict[str, list[tuple[float, Change]]]:
     """By offer, how it stood at the end of each step of time in which it changed."""
     most = sorted(facts.steps, key=lambda sku: -sum(change.taken for change in facts.steps[sku].values()))
     found: dict[str, list[tuple[float, Change]]] = {}
-    for sku in most[:LEVELS_MAX]:
+    for sku in most:
         stands = Change()
         found[sku] = []
         for at, change in sorted(facts.steps[sku].items()):

@@ -1,5 +1,6 @@
--- How stock, what is taken of it and what is sold changed, by offer: in each minute (step is NULL), and in each
--- step of so many seconds (minute is NULL). And the first instant at which all there was was taken, if it was then.
+-- How stock, what is taken of it and what is sold changed: of all offers in each minute (sku is NULL), and of those of
+-- which most was taken in each step of so many seconds (minute is NULL). And for each offer the first instant at which
+-- all there was was taken, if there was one (both are NULL).
 WITH own AS MATERIALIZED (
     SELECT reservation_id, sku,
         CASE WHEN (price ->> 'deposit')::bigint > 0
@@ -45,10 +46,20 @@ WITH own AS MATERIALIZED (
     FROM changed
     WINDOW so_far AS (PARTITION BY sku ORDER BY at)
 )
-SELECT sku, date_trunc('minute', at, 'UTC') AS minute,
-    date_bin(%(step)s * interval '1 second', at, %(from)s) AS step,
-    sum(stock), sum(taken), sum(sold), sum(orders), sum(gmv),
-    min(at) FILTER (WHERE stock_now > 0 AND taken_now >= stock_now)
+-- Three sorts of rows, and as few as are told: a week's minutes of each of a thousand offers are millions.
+SELECT NULL AS sku, date_trunc('minute', at, 'UTC') AS minute, NULL::timestamptz AS step,
+    sum(stock), sum(taken), sum(sold), sum(orders), sum(gmv), NULL::timestamptz AS full_at
 FROM stands
-GROUP BY GROUPING SETS ((sku, 2), (sku, 3))
-ORDER BY sku, 2, 3
+GROUP BY 2
+UNION ALL
+SELECT sku, NULL, date_bin(%(step)s * interval '1 second', at, %(from)s),
+    sum(stock), sum(taken), sum(sold), sum(orders), sum(gmv), NULL
+FROM stands JOIN (
+    SELECT sku FROM stands GROUP BY sku ORDER BY sum(taken) DESC, sku LIMIT %(offers)s
+) AS told USING (sku)
+GROUP BY 1, 3
+UNION ALL
+SELECT sku, NULL, NULL, 0, 0, 0, 0, 0, min(at) FILTER (WHERE stock_now > 0 AND taken_now >= stock_now)
+FROM stands
+GROUP BY sku
+ORDER BY 1, 2, 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -223,6 +224,27 @@ async def test_a_trade_ins_figures_are_what_its_events_say(
         "taken_back": 2,
         "units_taken_back": 3,
     }
+
+
+async def test_who_makes_a_report_of_months_of_minutes_answers_meanwhile(
+    reporter: Reporter, client: Client, book_connection: psycopg.Connection
+) -> None:
+    """Measured in CPU time between two turns of the loop: others may use the machine."""
+    campaign = await client.create()
+    await eventually(lambda: reporter.report(campaign), lambda found: isinstance(found, Report))
+    book_connection.execute(
+        "INSERT INTO traffic SELECT %s, timestamptz '2026-01-01' + minute * interval '1 min', what, 1 FROM "
+        "generate_series(1, 60000) minute, unnest(ARRAY['visit', 'held', 'sold_out', 'quoted']) what",
+        [campaign],
+    )
+    making = asyncio.create_task(reporter.report(campaign))
+    longest, before = 0.0, time.thread_time()
+    while not making.done():
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        longest, before = max(longest, now - before), now
+    assert isinstance(await making, Report)
+    assert longest < 0.4, "seconds in which a gateway answers nobody; most of them the garbage collector's"
 
 
 async def test_what_was_rehearsed_is_no_main_order_of_the_campaign(
