@@ -41,6 +41,7 @@ _STYLE = STYLE | {
     "legend.columnspacing": 1.2,
 }
 _BARS_MAX = 60
+_AROUND_MINUTES = 5
 _TIMES = (("seconds", 1), ("minutes", 60), ("hours", 3600), ("days", 86_400), ("years", 31_557_600))
 _TIMES_MAX = 300
 """Then the next unit reads better."""
@@ -86,7 +87,12 @@ def _drawn(report: Json) -> Iterator[Picture]:
 
 
 def _requests(minutes: Sequence[Json]) -> Picture:
-    """Reservations and refusals by minute; by several minutes, where there are many."""
+    """Reservations and refusals by minute; by several minutes, where there are many. A campaign is made, and
+    looked at, weeks before: drawn is when something was reserved, and a little before and after."""
+    sold = [one["from_opening"] for one in minutes if one["reserved"]]
+    if sold:
+        first, last = sold[0] - _AROUND_MINUTES, sold[-1] + _AROUND_MINUTES
+        minutes = [one for one in minutes if first <= one["from_opening"] <= last]
     span = minutes[-1]["from_opening"] - minutes[0]["from_opening"] + 1
     wide = -(-span // _BARS_MAX)
     reserved, refused = Counter[int](), Counter[int]()
@@ -177,7 +183,7 @@ def _beside(report: Json) -> Picture:
         (report["minutes"], report["campaign"], _FIRST),
     ):
         times, sums, so_far = [0], [0], 0
-        for one in minutes:
+        for one in (one for one in minutes if one["reserved"]):
             so_far += one["reserved"]
             times.append(max(0, one["from_opening"]) + 1)
             sums.append(so_far)

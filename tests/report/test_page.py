@@ -144,3 +144,15 @@ def test_what_is_counted_is_marked_in_whole_numbers() -> None:
     once = facts(minutes={minute(0): (1, 1, 1)}, traffic={(minute(0), "held"): 1}, changes={})
     found = drawn(page(Report(once).to_json()))
     assert not [text for text in found if re.fullmatch(r"\d+\.\d+", text)]
+
+
+def test_weeks_before_the_opening_do_not_hide_it() -> None:
+    """A campaign is made, and looked at, long before."""
+    week = {(minute(-number), "visit"): 1 for number in range(5, 10_000)}
+    later = {(minute(20_000), "ended"): 1, (minute(1), "sold_out"): 70}
+    early = facts(traffic=week | later)
+    html = page(Report(early, early).to_json())
+    assert not [text for text in drawn(html) if re.fullmatch(r"−?\d{4,}", text)], "minutes from the opening"
+    table = html[html.index('<details class="minutes">') :]
+    assert "2026-11-11 00:02:00 UTC" in table, "the minutes of the sale"
+    assert "240 of " in table
