@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
@@ -56,10 +57,17 @@ class Reports:
         began = time.monotonic()
         found = granted(await self._report(campaign, earlier))
         # Not on the loop: with a thousand offers and a week of minutes it takes a while.
-        body = await asyncio.to_thread(lambda: orjson.dumps(found.to_json()))
+        body = await asyncio.to_thread(lambda: _dumped(found.to_json()))
         if len(self._made) >= KEPT_MAX:
             self._made.clear()
         now = time.monotonic()
         fresh = max(FRESH_SECONDS_MIN, FRESH_FACTOR * (now - began))
         made = self._made[campaign, earlier] = _Made(body, now + fresh)
         return made
+
+
+def _dumped(found: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(found)
+    except TypeError:  # what a campaign took may be more than 64 bits hold, and to orjson that is no number
+        return json.dumps(found, ensure_ascii=False).encode()

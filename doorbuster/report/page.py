@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from doorbuster.report.pictures import pictures
-from doorbuster.report.shown import Json, change, instant, name_of, shown
+from doorbuster.report.shown import Json, change, instant, name_of, shown, window
 from settlement.report.figure import Unit
 from settlement.report.report import SECTIONS, TABLES
 
 MINUTES_MAX = 240
 """Shown. The CSV files have all."""
+_MINUTES_BEFORE = 10
+"""The opening, of these, where there are more."""
 _HEADLINES = ("summary.gmv", "summary.orders", "summary.units_sold", "summary.visitors", "summary.sold_out_s")
 _HEADLINES_BY_KIND = {"presale": "presale.conversion", "trade_in": "trade_in.use"}
 _TITLES = {
@@ -32,7 +35,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"change": change, "instant": instant}
+    environment.filters |= {"change": change, "instant": instant, "window": window}
     return environment.from_string((files("doorbuster") / "report" / "page.html").read_text("utf-8"))
 
 
@@ -58,11 +61,18 @@ def page(report: Json) -> str:
         tables=[(part, title, TABLES[part]) for part, title in _ROWS.items() if report[part]],
         headlines=[(path, *path.split("."), _figure(path)) for path in headlines],
         minutes=TABLES["minutes"],
-        minutes_max=MINUTES_MAX,
+        told=_told(report["minutes"]),
         pictures=pictures(report),
         said=said,
         Unit=Unit,
     )
+
+
+def _told(minutes: Sequence[Json]) -> Sequence[Json]:
+    """The minutes that are shown: not of the weeks before the opening, where there is no room for all."""
+    before = sum(one["from_opening"] < 0 for one in minutes)
+    first = max(0, min(before - _MINUTES_BEFORE, len(minutes) - MINUTES_MAX))
+    return minutes[first : first + MINUTES_MAX]
 
 
 def _figure(path: str) -> Any:

@@ -37,11 +37,16 @@ _STYLE = STYLE | {
     "grid.color": _LINE,
     "legend.frameon": False,
     "legend.fontsize": _FONT,
+    "legend.handlelength": 1.2,
+    "legend.columnspacing": 1.2,
 }
 _BARS_MAX = 60
+_AROUND_MINUTES = 5
 _TIMES = (("seconds", 1), ("minutes", 60), ("hours", 3600), ("days", 86_400), ("years", 31_557_600))
 _TIMES_MAX = 300
 """Then the next unit reads better."""
+_NAME_CHARS_MAX = 20
+"""Of a name in a picture. The tables have all of it."""
 _OFFERS_MAX = 6
 _OFFER_BARS_MAX = 12
 
@@ -82,7 +87,12 @@ def _drawn(report: Json) -> Iterator[Picture]:
 
 
 def _requests(minutes: Sequence[Json]) -> Picture:
-    """Reservations and refusals by minute; by several minutes, where there are many."""
+    """Reservations and refusals by minute; by several minutes, where there are many. A campaign is made, and
+    looked at, weeks before: drawn is when something was reserved, and a little before and after."""
+    sold = [one["from_opening"] for one in minutes if one["reserved"]]
+    if sold:
+        first, last = sold[0] - _AROUND_MINUTES, sold[-1] + _AROUND_MINUTES
+        minutes = [one for one in minutes if first <= one["from_opening"] <= last]
     span = minutes[-1]["from_opening"] - minutes[0]["from_opening"] + 1
     wide = -(-span // _BARS_MAX)
     reserved, refused = Counter[int](), Counter[int]()
@@ -98,7 +108,7 @@ def _requests(minutes: Sequence[Json]) -> Picture:
     if known:
         high = [refused[at] for at in places]
         axes.bar(places, high, wide * 0.9, low, align="edge", color=_FAINT, label="refused")
-        _legend(axes, 2)
+        _legend(axes)
     axes.set_xlabel("minutes from the opening")
     _count_axis(axes)
     by = "minute" if wide == 1 else f"{wide} minutes"
@@ -110,7 +120,7 @@ def _levels(levels: Mapping[str, Sequence[Json]]) -> Picture:
     """What was left of each offer, as a share of what there was, over time."""
     chosen = dict(list(levels.items())[:_OFFERS_MAX])
     last_s = max(points[-1]["after_s"] for points in chosen.values())
-    unit, size = next((name, one) for name, one in _TIMES if last_s / one <= _TIMES_MAX)
+    unit, size = next((one for one in _TIMES if last_s / one[1] <= _TIMES_MAX), _TIMES[-1])
     figure, axes = _axes()
     told = []
     for (sku, points), colour in zip(chosen.items(), _SERIES, strict=False):
@@ -119,14 +129,14 @@ def _levels(levels: Mapping[str, Sequence[Json]]) -> Picture:
         begins = before[-1] if before else after[0] | {"taken": 0}
         left = [_left(one) for one in (begins, *after)]
         times = [0.0, *(one["after_s"] / size for one in after), max(last_s, 1.0) / size]
-        axes.step(times, [*left, left[-1]], where="post", color=colour, label=sku, linewidth=1.6)
+        axes.step(times, [*left, left[-1]], where="post", color=colour, label=_short(sku), linewidth=1.6)
         told.append(f"{sku}: {left[-1]:.0f} % left")
     axes.set_ylim(0, 102)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{unit} from the opening")
     _count_axis(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f} %"))
-    _legend(axes, len(chosen))
+    _legend(axes)
     return _picture(figure, "levels", "What was left, over time", f"In the end {', '.join(told)}.")
 
 
@@ -143,11 +153,11 @@ def _offers(offers: Sequence[Json]) -> Picture:
     places = range(rows)
     axes.barh(places, [one["stock"] or 0 for one in chosen], 0.7, color=_FAINT, label="stock")
     axes.barh(places, [one["units_sold"] for one in chosen], 0.7, color=_FIRST, label="sold")
-    axes.set_yticks(places, [one["sku"] for one in chosen])
+    axes.set_yticks(places, [_short(one["sku"]) for one in chosen])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    _legend(axes, 2)
+    axes.xaxis.set_major_locator(_whole(4))
+    _legend(axes)
     text = "; ".join(f"{one['sku']}: {one['units_sold']:,} of {one['stock'] or 0:,}" for one in chosen)
     return _picture(figure, "offers", "Sold of what there was", text)
 
@@ -173,16 +183,16 @@ def _beside(report: Json) -> Picture:
         (report["minutes"], report["campaign"], _FIRST),
     ):
         times, sums, so_far = [0], [0], 0
-        for one in minutes:
+        for one in (one for one in minutes if one["reserved"]):
             so_far += one["reserved"]
             times.append(max(0, one["from_opening"]) + 1)
             sums.append(so_far)
         # A step at the end of each minute: between two that are told of, nothing was reserved.
-        axes.step(times, sums, where="post", color=colour, label=campaign["id"], linewidth=1.6)
+        axes.step(times, sums, where="post", color=colour, label=_short(campaign["id"]), linewidth=1.6)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("minutes from the opening")
     _count_axis(axes)
-    _legend(axes, 2)
+    _legend(axes)
     now, before = (sum(one["reserved"] for one in found["minutes"]) for found in (report, compared))
     text = f"{now:,} reservations, {before:,} in {name_of(compared['campaign'])}"
     return _picture(figure, "beside", "Reservations, beside the earlier campaign", text)
@@ -216,15 +226,29 @@ def _axes(height: float = _INCHES[1], grid: str = "y") -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes, entries: int) -> None:
+def _short(name: str) -> str:
+    """The name of an offer or campaign, with room for a picture beside it: they differ at their ends, most
+    often."""
+    half = _NAME_CHARS_MAX // 2
+    return name if len(name) <= _NAME_CHARS_MAX else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _legend(axes: Axes) -> None:
     """Above what is drawn, where it covers nothing."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(entries, 3), borderaxespad=0.2)
+    labels = axes.get_legend_handles_labels()[1]
+    columns = min(len(labels), 3 if max(map(len, labels)) <= _NAME_CHARS_MAX // 2 else 2)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, borderaxespad=0.2)
 
 
 def _count_axis(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(_whole(5))
+    axes.xaxis.set_major_locator(_whole(6))
+
+
+def _whole(steps_max: int) -> MaxNLocator:
+    """Marks at whole numbers, and be it at one."""
+    return MaxNLocator(steps_max, integer=True, min_n_ticks=1)
 
 
 def _picture(figure: Figure, name: str, title: str, text: str) -> Picture:

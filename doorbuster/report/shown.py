@@ -52,3 +52,9 @@ def change(value: float | None) -> str:
 
 def name_of(campaign: Json) -> str:
     return str(campaign["title"] or campaign["id"])
+
+
+def window(campaign: Json) -> str:
+    """From when to when it is open; and what its operator has said of it, if that was not to go on."""
+    said = "" if campaign["status"] == "running" else f", {campaign['status']} by its operator"
+    return f"{instant(campaign['opens_at'])} to {instant(campaign['closes_at'])}{said}"

@@ -21,12 +21,22 @@ def tables(report: Json) -> Mapping[str, str]:
     currency = report["campaign"]["currency"]
     found = {"summary.csv": _csv(_summary(report))}
     for part in ("funnel", "offers", "tiers", "gifts", "minutes"):
-        figures = TABLES[part]
-        rows = [[cell(row[figure.name], figure.unit, currency) for figure in figures] for row in report[part]]
-        found[f"{part}.csv"] = _csv([[figure.name for figure in figures], *rows])
+        found[f"{part}.csv"] = _rows(part, report[part], currency)
+    if report["compared"] is not None:
+        earlier = report["compared"]
+        found["earlier_minutes.csv"] = _rows("minutes", earlier["minutes"], earlier["campaign"]["currency"])
     refusals = (report["refusals"] or {}).items()
     found["refusals.csv"] = _csv([["code", "requests"], *([cell(code), times] for code, times in refusals)])
+    refunds = report["refunds"]["by_reason"].items()
+    reasons = [[cell(why), one["count"], decimal(one["amount"], currency)] for why, one in refunds]
+    found["refunds.csv"] = _csv([["reason", "count", "amount"], *reasons])
     return found
+
+
+def _rows(part: str, rows: Iterable[Json], currency: str) -> str:
+    figures = TABLES[part]
+    cells = [[cell(row[figure.name], figure.unit, currency) for figure in figures] for row in rows]
+    return _csv([[figure.name for figure in figures], *cells])
 
 
 def cell(value: Any, unit: Unit = Unit.NAME, currency: str = "") -> Any:

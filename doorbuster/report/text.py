@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from doorbuster.report.shown import UNKNOWN, Json, change, instant, name_of, shown
+from doorbuster.report.shown import UNKNOWN, Json, change, instant, name_of, shown, window
 from settlement.report.figure import Figure, Unit
 from settlement.report.report import SECTIONS
 
@@ -23,7 +23,8 @@ def _lines(report: Json) -> Iterator[str]:
     campaign = report["campaign"]
     currency = campaign["currency"]
     yield f"{name_of(campaign)} ({campaign['id']}), {campaign['kind']}"
-    yield f"  opened {instant(campaign['opens_at'])}, as of {instant(report['as_of'])}, from PostgreSQL"
+    yield f"  {window(campaign)}"
+    yield f"  as of {instant(report['as_of'])}, from PostgreSQL"
     compared = report["compared"]
     if compared is not None:
         yield f"  beside {name_of(compared['campaign'])} ({compared['campaign']['id']}), and the change"
@@ -44,7 +45,7 @@ def _lines(report: Json) -> Iterator[str]:
         yield "\nRefunds by reason"
         for reason, found in report["refunds"]["by_reason"].items():
             amount = shown(found["amount"], Unit.MONEY, currency)
-            yield f"  {reason:<26}{found['count']:>18,}{amount:>20}"
+            yield f"  {reason:<26}{found['count']:>18,} {amount:>19}"
     for gift in report["gifts"]:
         promised = shown(gift["promised"], Unit.COUNT, currency)
         yield f"\nGift {gift['gift']} with {gift['sku']}: {gift['given']:,} of {promised} given"
@@ -58,21 +59,21 @@ def _numbers(found: Json) -> Iterator[int]:
 def _figures(report: Json, part: str, figures: Sequence[Figure[Any]]) -> Iterator[str]:
     currency, compared = report["campaign"]["currency"], report["compared"]
     for figure in figures:
-        line = f"  {figure.title:<26}{shown(report[part][figure.name], figure.unit, currency):>18}"
+        line = f"  {figure.title:<25} {shown(report[part][figure.name], figure.unit, currency):>18}"
         beside = compared and compared["figures"].get(f"{part}.{figure.name}")
         if beside:
             earlier = shown(beside["earlier"], figure.unit, compared["campaign"]["currency"])
-            line += f"{earlier:>20}{change(beside['change']):>12}"
+            line += f" {earlier:>19} {change(beside['change']):>11}"
         yield line
 
 
 def _offers(offers: list[Json], currency: str) -> Iterator[str]:
-    yield f"\n{'Offer':<26}{'stock':>8}{'sold':>8}{'sell-through':>14}{'GMV':>20}  sold out after"
+    yield f"\n{'Offer':<25} {'stock':>7} {'sold':>7} {'sell-through':>13} {'GMV':>19}  sold out after"
     for offer in offers[:OFFERS_MAX]:
         stock, gmv = shown(offer["stock"], Unit.COUNT, ""), shown(offer["gmv"], Unit.MONEY, currency)
         through, after = shown(offer["sell_through"], Unit.SHARE, ""), offer["sold_out_s"]
         yield (
-            f"{offer['sku']:<26}{stock:>8}{offer['units_sold']:>8,}{through:>14}{gmv:>20}"
+            f"{offer['sku']:<25} {stock:>7} {offer['units_sold']:>7,} {through:>13} {gmv:>19}"
             f"  {shown(after, Unit.SECONDS, '')}"
         )
     if len(offers) > OFFERS_MAX:

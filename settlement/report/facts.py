@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 NOT_REQUESTS = frozenset({"visit", "quoted", "waitlisted"})
@@ -35,10 +37,6 @@ class Became:
     units_used: int = 0
     taken_back: int = 0
     units_taken_back: int = 0
-
-    def __add__(self, other: Became) -> Became:
-        names = (field.name for field in fields(Became))
-        return Became(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class Change:
         self.gmv += other.gmv
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
     """One campaign at one instant."""
 
@@ -96,10 +94,10 @@ class Facts:
     """That qualify; None for what is no trade-in."""
     minutes: dict[datetime, tuple[int, int, int]]
     """Reservations made, their units, payments that succeeded."""
-    changes: dict[tuple[str, datetime], Change]
-    """By offer and minute."""
+    changes: dict[datetime, Change]
+    """By minute, of all offers."""
     steps: dict[str, dict[datetime, Change]]
-    """By offer, and by step of `step_s` seconds."""
+    """By step of `step_s` seconds, of each offer of which that is told."""
     step_s: int
     sold_out: dict[str, datetime]
 
@@ -137,7 +135,7 @@ class Facts:
             return None
         return sum(times for (_, what), times in self.traffic.items() if what not in NOT_REQUESTS)
 
-    @property
+    @cached_property
     def all_became(self) -> Became:
         return total(self.became.values())
 
@@ -146,5 +144,8 @@ class Facts:
         return max(0.0, (at - self.opens_at).total_seconds())
 
 
-def total(found: Collection[Became]) -> Became:
-    return sum(found, Became())
+_COUNTS = attrgetter(*(field.name for field in fields(Became)))
+
+
+def total(found: Iterable[Became]) -> Became:
+    return Became(*map(sum, zip(*map(_COUNTS, found), strict=True)))

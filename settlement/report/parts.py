@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from reservation.campaign import ms_of, rfc3339
-from settlement.report.facts import NOT_REFUSALS, NOT_REQUESTS, Became, Change, Facts, total
+from settlement.report.facts import NOT_REFUSALS, NOT_REQUESTS, Became, Change, Facts, Refunds, total
 from settlement.report.figure import Figure, Unit, share
 from settlement.report.figures import participants, visitors
 
-LEVELS_MAX = 20
-"""Offers of which a curve is told: those of which most was taken."""
+K = TypeVar("K")
+V = TypeVar("V")
 _MINUTE = timedelta(minutes=1)
 
 
@@ -188,31 +188,33 @@ TIER: tuple[Figure[Part], ...] = (
 def offers(facts: Facts) -> Iterator[Part]:
     """Its offers, in the document's order, then those that were taken off it."""
     documents = {offer["sku"]: offer for offer in facts.document["offers"]}
-    taken_off = sorted({sku for sku, _ in facts.became} - documents.keys())
-    for sku in (*documents, *taken_off):
-        refunds = [one for one in facts.refunds if one.sku == sku]
-        yield Part(
-            facts,
-            sku,
-            total([became for (name, _), became in facts.became.items() if name == sku]),
-            sum(one.count for one in refunds),
-            sum(one.amount for one in refunds),
-            documents.get(sku, {}),
-        )
+    became = _grouped((sku, one) for (sku, _), one in facts.became.items())
+    refunds = _grouped((one.sku, one) for one in facts.refunds)
+    for sku in (*documents, *sorted(became.keys() - documents.keys())):
+        yield _part(facts, sku, became[sku], refunds[sku], documents.get(sku, {}))
 
 
 def tiers(facts: Facts) -> Iterator[Part]:
     """Tiers that reserved anything; who has none comes last."""
-    for tier in sorted({tier for _, tier in facts.became}, key=lambda name: (name is None, name)):
-        refunds = [one for one in facts.refunds if one.tier == tier]
-        yield Part(
-            facts,
-            tier,
-            total([became for (_, name), became in facts.became.items() if name == tier]),
-            sum(one.count for one in refunds),
-            sum(one.amount for one in refunds),
-            {},
-        )
+    became = _grouped((tier, one) for (_, tier), one in facts.became.items())
+    refunds = _grouped((one.tier, one) for one in facts.refunds)
+    for tier in sorted(became, key=lambda name: (name is None, name)):
+        yield _part(facts, tier, became[tier], refunds[tier], {})
+
+
+def _part(
+    facts: Facts, name: str | None, became: list[Became], refunds: list[Refunds], offer: dict[str, Any]
+) -> Part:
+    count, amount = sum(one.count for one in refunds), sum(one.amount for one in refunds)
+    return Part(facts, name, total(became), count, amount, offer)
+
+
+def _grouped(found: Iterable[tuple[K, V]]) -> defaultdict[K, list[V]]:
+    """Once for all: there may be a thousand offers, and as many tiers."""
+    groups: defaultdict[K, list[V]] = defaultdict(list)
+    for name, one in found:
+        groups[name].append(one)
+    return groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,13 +335,10 @@ def minutes(facts: Facts) -> Iterator[Minute]:
         visits[minute] += times if what == "visit" else 0
         requests[minute] += times if what not in NOT_REQUESTS else 0
         refused[minute] += times if what not in NOT_REFUSALS else 0
-    by_minute: dict[datetime, Change] = {}
-    for (_, minute), change in facts.changes.items():
-        by_minute.setdefault(minute, Change()).add(change)
     opening = facts.opens_at.replace(second=0, microsecond=0)
     left = 0
-    for at in sorted({*visits, *requests, *facts.minutes, *by_minute}):
-        change = by_minute.get(at, Change())
+    for at in sorted({*visits, *requests, *facts.minutes, *facts.changes}):
+        change = facts.changes.get(at, Change())
         left += change.stock - change.taken
         reserved, units, paid = facts.minutes.get(at, (0, 0, 0))
         yield Minute(
@@ -374,7 +373,7 @@ def levels(facts: Facts) -> dict[str, list[tuple[float, Change]]]:
     """By offer, how it stood at the end of each step of time in which it changed."""
     most = sorted(facts.steps, key=lambda sku: -sum(change.taken for change in facts.steps[sku].values()))
     found: dict[str, list[tuple[float, Change]]] = {}
-    for sku in sorted(facts.steps, key=lambda sku: (most.index(sku), sku))[:LEVELS_MAX]:
+    for sku in most:
         stands = Change()
         found[sku] = []
         for at, change in sorted(facts.steps[sku].items()):

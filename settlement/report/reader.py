@@ -5,6 +5,8 @@ Its connection is its own, it takes no lock that anybody wants, one core at most
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +18,10 @@ from settlement.report.facts import Became, Change, Facts, Refunds
 from settlement.statements import statement
 
 STATEMENT_SECONDS_MAX = 300
+ROWS_AT_ONCE = 500
+"""Are some milliseconds' work."""
+LEVELS_MAX = 20
+"""Offers of which a curve is told: those of which most was taken."""
 STEPS_MAX = 150
 """Of the curve of an offer's stock."""
 _STEP_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
@@ -41,7 +47,11 @@ class ReportReader:
             async with connection:
                 for said in (_READ_ONLY, *_SETTINGS):
                     await connection.execute(said)
-                return [await _Reading(connection, campaign).facts() for campaign in campaigns]
+                # What no campaign is called is asked for too, and the book cannot even be told of some of it.
+                return [
+                    await _Reading(connection, campaign).facts() if campaign.isprintable() else None
+                    for campaign in campaigns
+                ]
         except (psycopg.Error, OSError) as error:
             raise BookUnavailable(str(error)) from error
 
@@ -63,29 +73,27 @@ class _Reading:
         opens_at = datetime.fromisoformat(document["opens_at"])
         begins = min(opens_at, first_at or opens_at)
         step_s = _step(begins, last_at or opens_at)
-        changes: dict[tuple[str, datetime], Change] = {}
+        changes: dict[datetime, Change] = {}
         steps: dict[str, dict[datetime, Change]] = {}
         sold_out: dict[str, datetime] = {}
-        for sku, minute, step, *deltas, full_at in await self._all(
-            "report_levels", {"step": step_s, "from": begins}
-        ):
-            change = Change(*map(int, deltas))
+        said = {"step": step_s, "from": begins, "offers": LEVELS_MAX}
+        async for sku, minute, step, *deltas, full_at in self._rows("report_levels", said):
             if minute is not None:
-                changes[sku, minute] = change
-                if full_at is not None:
-                    sold_out[sku] = min(full_at, sold_out.get(sku, full_at))
-            else:
-                steps.setdefault(sku, {})[step] = change
+                changes[minute] = Change(*map(int, deltas))
+            elif step is not None:
+                steps.setdefault(sku, {})[step] = Change(*map(int, deltas))
+            elif full_at is not None:
+                sold_out[sku] = full_at
         return Facts(
             document=document,
             status=status,
             as_of=as_of,
             visitors=people[0][0] if people else None,
             participants=people[0][1] if people else None,
-            traffic={(minute, what): count for minute, what, count in await self._all("report_traffic")},
+            traffic={(minute, what): count async for minute, what, count in self._rows("report_traffic")},
             became={
                 (sku, tier): Became(*map(int, counts))
-                for sku, tier, *counts in await self._all("report_orders")
+                async for sku, tier, *counts in self._rows("report_orders")
             },
             reservers=reservers,
             payers=payers,
@@ -93,13 +101,13 @@ class _Reading:
             first_at=first_at,
             refunds=[
                 Refunds(sku, tier, reason, status, count, int(amount))
-                for sku, tier, reason, status, count, amount in await self._all("report_refunds")
+                async for sku, tier, reason, status, count, amount in self._rows("report_refunds")
             ],
-            gifts={(sku, gift): int(given) for sku, gift, given in await self._all("report_gifts")},
+            gifts={(sku, gift): int(given) async for sku, gift, given in self._rows("report_gifts")},
             main_orders=await self._main_orders(document),
             minutes={
                 minute: (int(reserved), int(units), int(paid))
-                for minute, reserved, units, paid in await self._all("report_minutes")
+                async for minute, reserved, units, paid in self._rows("report_minutes")
             },
             changes=changes,
             steps=steps,
@@ -121,10 +129,17 @@ class _Reading:
         return int(count)
 
     async def _all(self, name: str, parameters: dict[str, Any] | None = None) -> list[Any]:
+        return [row async for row in self._rows(name, parameters)]
+
+    async def _rows(self, name: str, parameters: dict[str, Any] | None = None) -> AsyncIterator[Any]:
+        """Some at a time: the loop that reads may be one that sells."""
         cursor = await self._connection.execute(
             statement(name), {"campaign": self._campaign, **(parameters or {})}
         )
-        return await cursor.fetchall()
+        while rows := await cursor.fetchmany(ROWS_AT_ONCE):
+            for row in rows:
+                yield row
+            await asyncio.sleep(0)
 
 
 def _step(begins: datetime, ends: datetime) -> int:

@@ -1,5 +1,6 @@
--- How stock, what is taken of it and what is sold changed, by offer: in each minute (step is NULL), and in each
--- step of so many seconds (minute is NULL). And the first instant at which all there was was taken, if it was then.
+-- How stock, what is taken of it and what is sold changed: of all offers in each minute (sku is NULL), and of those of
+-- which most was taken in each step of so many seconds (minute is NULL). And for each offer the first instant at which
+-- all there was was taken, if there was one (both are NULL).
 WITH own AS MATERIALIZED (
     SELECT reservation_id, sku,
         CASE WHEN (price ->> 'deposit')::bigint > 0
@@ -24,26 +25,41 @@ WITH own AS MATERIALIZED (
     FROM stood
     WINDOW one AS (PARTITION BY reservation_id ORDER BY version)
     UNION ALL
-    SELECT offer ->> 'sku', changed_at, (offer ->> 'stock')::bigint
-        - lag((offer ->> 'stock')::bigint, 1, 0::bigint) OVER (PARTITION BY offer ->> 'sku' ORDER BY revision),
-        0, 0, 0, 0
-    FROM campaign_revisions, jsonb_array_elements(document -> 'offers') AS offer
-    WHERE campaign = %(campaign)s
+    -- A revision's stock counts until the next: of an offer that it took off, there is none then.
+    SELECT offer ->> 'sku', counted.at, counted.times * (offer ->> 'stock')::bigint, 0, 0, 0, 0
+    FROM (
+        SELECT document, changed_at, lead(changed_at) OVER (ORDER BY revision) AS next_at
+        FROM campaign_revisions
+        WHERE campaign = %(campaign)s
+    ) AS revised,
+        jsonb_array_elements(document -> 'offers') AS offer,
+        LATERAL (VALUES (changed_at, 1), (next_at, -1)) AS counted (at, times)
+    WHERE counted.at IS NOT NULL
 ), changed AS (
     SELECT sku, at, sum(stock) AS stock, sum(taken) AS taken, sum(sold) AS sold, sum(orders) AS orders,
         sum(gmv) AS gmv
     FROM moved
-    WHERE stock <> 0 OR taken <> 0 OR sold <> 0 OR gmv <> 0
     GROUP BY sku, at
+    HAVING sum(stock) <> 0 OR sum(taken) <> 0 OR sum(sold) <> 0 OR sum(orders) <> 0 OR sum(gmv) <> 0
 ), stands AS (
     SELECT *, sum(stock) OVER so_far AS stock_now, sum(taken) OVER so_far AS taken_now
     FROM changed
     WINDOW so_far AS (PARTITION BY sku ORDER BY at)
 )
-SELECT sku, date_trunc('minute', at, 'UTC') AS minute,
-    date_bin(%(step)s * interval '1 second', at, %(from)s) AS step,
-    sum(stock), sum(taken), sum(sold), sum(orders), sum(gmv),
-    min(at) FILTER (WHERE stock_now > 0 AND taken_now >= stock_now)
+-- Three sorts of rows, and as few as are told: a week's minutes of each of a thousand offers are millions.
+SELECT NULL AS sku, date_trunc('minute', at, 'UTC') AS minute, NULL::timestamptz AS step,
+    sum(stock), sum(taken), sum(sold), sum(orders), sum(gmv), NULL::timestamptz AS full_at
 FROM stands
-GROUP BY GROUPING SETS ((sku, 2), (sku, 3))
-ORDER BY sku, 2, 3
+GROUP BY 2
+UNION ALL
+SELECT sku, NULL, date_bin(%(step)s * interval '1 second', at, %(from)s),
+    sum(stock), sum(taken), sum(sold), sum(orders), sum(gmv), NULL
+FROM stands JOIN (
+    SELECT sku FROM stands GROUP BY sku ORDER BY sum(taken) DESC, sku LIMIT %(offers)s
+) AS told USING (sku)
+GROUP BY 1, 3
+UNION ALL
+SELECT sku, NULL, NULL, 0, 0, 0, 0, 0, min(at) FILTER (WHERE stock_now > 0 AND taken_now >= stock_now)
+FROM stands
+GROUP BY sku
+ORDER BY 1, 2, 3

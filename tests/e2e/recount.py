@@ -323,7 +323,7 @@ def check_minutes(book: psycopg.Connection, campaign: str, report: Json) -> None
         "SELECT document, status, changed_at FROM campaign_revisions WHERE campaign = %s ORDER BY revision",
         [campaign],
     ).fetchall()
-    skus = [offer["sku"] for offer in revisions[-1][0]["offers"]]
+    skus = {offer["sku"] for document, *_ in revisions for offer in document["offers"]}
     opens_at = datetime.fromisoformat(revisions[-1][0]["opens_at"])
     for minute in report["minutes"]:
         begins = datetime.fromisoformat(minute["minute"])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from loadtests.rehearsal.document import copy_id, main_order, sandbox_copy
 from settlement.report.reader import ReportReader
 from settlement.report.report import Report, Reporter
 from tests.e2e.recount import Log, check_minutes, recounted
@@ -70,6 +74,7 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
         {"sku": "phone", "title": "Phone", "price": 5000, "stock": 3, "per_user": 2},
         {"sku": "rare", "price": 777, "stock": 1},
         {"sku": "case", "price": 100, "stock": 40},
+        {"sku": "dropped", "price": 100, "stock": 1000},
     ]
     spend = [{"spend": 9000, "save": 500}]
     document = sale(offers=offers, hold_seconds=2, waitlist_hold_seconds=600, spend_and_save=spend)
@@ -110,6 +115,8 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
     assert_problem(again, "payment_window_closed")
     path = f"/v1/campaigns/{document['id']}/offers/phone/stock"
     assert (await client.call("POST", path, service=True, json_body={"delta": 2})).status == 200
+    kept = [offers[0] | {"stock": 5}, *offers[1:3]]
+    assert (await client.put(document | {"offers": kept})).status == 200
 
     report = await agrees(reporter, book_connection, log)
     summary = report["summary"]
@@ -121,6 +128,7 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
     assert by_sku["phone"]["sold_out_s"] > 0
     assert by_sku["phone"]["stock"] == 5
     assert by_sku["case"]["sold_out_at"] is None
+    assert report["minutes"][-1]["units_left"] < 100, "of an offer that was taken off, none are left"
     assert [tier["tier"] for tier in report["tiers"]] == ["gold", None]
     assert report["waitlist"] == {"joined": 1, "offered": 1, "paid": 1}
 
@@ -218,6 +226,51 @@ async def test_a_trade_ins_figures_are_what_its_events_say(
     }
 
 
+async def test_who_makes_a_report_of_months_of_minutes_answers_meanwhile(
+    reporter: Reporter, client: Client, book_connection: psycopg.Connection
+) -> None:
+    """Measured in CPU time between two turns of the loop: others may use the machine."""
+    campaign = await client.create()
+    await eventually(lambda: reporter.report(campaign), lambda found: isinstance(found, Report))
+    book_connection.execute(
+        "INSERT INTO traffic SELECT %s, timestamptz '2026-01-01' + minute * interval '1 min', what, 1 FROM "
+        "generate_series(1, 60000) minute, unnest(ARRAY['visit', 'held', 'sold_out', 'quoted']) what",
+        [campaign],
+    )
+    making = asyncio.create_task(reporter.report(campaign))
+    longest, before = 0.0, time.thread_time()
+    while not making.done():
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        longest, before = max(longest, now - before), now
+    assert isinstance(await making, Report)
+    assert longest < 0.4, "seconds in which a gateway answers nobody; most of them the garbage collector's"
+
+
+async def test_what_was_rehearsed_is_no_main_order_of_the_campaign(
+    reporter: Reporter, client: Client, book_connection: psycopg.Connection
+) -> None:
+    """Not even of one that any order qualifies for."""
+    spend = 10**9 + uuid.uuid4().int % 10**9  # more than orders of other tests
+    document = trade_in(entitlement={"min_spend": spend, "grants": 2})
+    await created(client, document)
+    copied = sandbox_copy(document, copy_id(document["id"], "run", 1), datetime.now(UTC), 60)
+    orders = [f"order-{uuid.uuid4().hex}" for _ in range(4)]
+    for order in orders[1:]:
+        rehearsed = main_order(copied, order, "somebody")
+        assert (await client.call("POST", "/v1/orders", service=True, json_body=rehearsed)).status == 201
+    await client.report(orders[0], "ann", ("tv", spend))
+    known = "SELECT FROM main_orders WHERE order_id = ANY(%s)"
+
+    async def settled() -> int:
+        return len(book_connection.execute(known, [orders]).fetchall())
+
+    await eventually(settled, lambda found: found == len(orders))
+    report = await reporter.report(document["id"])
+    assert isinstance(report, Report)
+    assert report.to_json()["trade_in"]["qualified"] == 1
+
+
 async def test_traffic_is_counted_to_the_request_over_two_processes(
     reporter: Reporter, client: Client, book_connection: psycopg.Connection
 ) -> None:
@@ -273,7 +326,12 @@ async def test_the_endpoint_says_what_the_command_says_and_only_to_services(
     }
     assert_problem(await client.call("GET", path), "unauthenticated")
     assert_problem(await client.call("GET", path, user="ann"), "forbidden")
-    for query in ("/v1/campaigns/nowhere/report", f"{path}?compare=nowhere"):
+    nowhere = ("nowhere", "%00", "%ED%A0%80")
+    for query in (
+        f"{one}{name}{rest}"
+        for name in nowhere
+        for one, rest in (("/v1/campaigns/", "/report"), (f"{path}?compare=", ""))
+    ):
         assert_problem(await client.call("GET", query, service=True), "campaign_not_found")
 
 
@@ -293,6 +351,7 @@ async def test_the_command_writes_a_page_and_tables_and_says_in_a_line_what_is_w
     }
     for arguments, code, text in (
         ([campaign, "--compare", "nowhere"], 2, "there is no campaign nowhere"),
+        ([os.fsdecode(b"\xff")], 2, "there is no campaign "),
         ([campaign, "--html", str(page / "under")], 2, "cannot write"),
     ):
         done = up.run("report", *arguments)

@@ -49,8 +49,10 @@ def facts(**changes: Any) -> Facts:
         ("tablet", minute(1)): Change(0, 1, 0, 0, 0),
     }
     steps: dict[str, dict[datetime, Change]] = {"phone": {}, "tablet": {}}
+    by_minute: dict[datetime, Change] = {}
     for (sku, at), change in {**stocked, **sold}.items():
         steps[sku][at] = change
+        by_minute.setdefault(at, Change()).add(change)
     found = Facts(
         document=document(),
         status="running",
@@ -79,7 +81,7 @@ def facts(**changes: Any) -> Facts:
         gifts={("phone", "case"): 3},
         main_orders=None,
         minutes={minute(0): (20, 24, 4), minute(2): (1, 1, 11)},
-        changes={**stocked, **sold},
+        changes=by_minute,
         steps=steps,
         step_s=60,
         sold_out={"phone": OPENS + timedelta(seconds=83)},

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from doorbuster.report.page import page
+from settlement.report.facts import Change
 from settlement.report.report import Report
-from tests.report.made_up import FORMULA, HARM, document, facts
+from tests.report.made_up import FORMULA, HARM, document, facts, minute
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -114,7 +115,44 @@ def test_pictures_take_the_pages_colours(html: str) -> None:
         {"minutes": {}, "changes": {}, "steps": {}, "became": {}, "sold_out": {}, "first_at": None},
         {"document": document(kind="flash_sale", currency="JPY")},
         {"document": document(kind="trade_in", entitlement={"grants": 1}), "main_orders": 4},
+        {"document": document(opens_at="0001-01-01T00:00:00Z")},
+        {"document": document(opens_at="9999-12-30T00:00:00Z", closes_at="9999-12-31T00:00:00Z")},
     ],
 )
 def test_whatever_there_is_to_say_there_is_a_page(changes: dict[str, Any]) -> None:
     assert read(page(Report(facts(**changes)).to_json())).faults == []
+
+
+def drawn(html: str) -> list[str]:
+    """What is written in the pictures."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", html)
+
+
+def test_names_leave_room_for_what_is_drawn() -> None:
+    names = [f"{number}-{'long' * 20}"[:64] for number in range(8)]
+    steps = {name: {minute(0): Change(10, 5), minute(1): Change(0, 5)} for name in names}
+    long = facts(
+        document=document(id=names[0], offers=[{"sku": name, "price": 1, "stock": 10} for name in names]),
+        steps=steps,
+    )
+    found = drawn(page(Report(long, long).to_json()))
+    assert max(map(len, found)) <= len("minutes from the opening")
+    assert any(text.startswith("7-long") for text in found)
+
+
+def test_what_is_counted_is_marked_in_whole_numbers() -> None:
+    once = facts(minutes={minute(0): (1, 1, 1)}, traffic={(minute(0), "held"): 1}, changes={})
+    found = drawn(page(Report(once).to_json()))
+    assert not [text for text in found if re.fullmatch(r"\d+\.\d+", text)]
+
+
+def test_weeks_before_the_opening_do_not_hide_it() -> None:
+    """A campaign is made, and looked at, long before."""
+    week = {(minute(-number), "visit"): 1 for number in range(5, 10_000)}
+    later = {(minute(20_000), "ended"): 1, (minute(1), "sold_out"): 70}
+    early = facts(traffic=week | later)
+    html = page(Report(early, early).to_json())
+    assert not [text for text in drawn(html) if re.fullmatch(r"−?\d{4,}", text)], "minutes from the opening"
+    table = html[html.index('<details class="minutes">') :]
+    assert "2026-11-11 00:02:00 UTC" in table, "the minutes of the sale"
+    assert "240 of " in table

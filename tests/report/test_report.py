@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
 
+from settlement.report.facts import Became, Refunds
 from settlement.report.report import UNITS, Report, definitions
 from tests.report.made_up import OPENS, document, facts
 
@@ -65,6 +67,21 @@ def test_traffic_that_was_noted_from_the_middle_on_is_not_known() -> None:
 
 def test_participants_are_never_fewer_than_have_reserved() -> None:
     assert Report(facts(participants=17, reservers=18)).to_json()["summary"]["participants"] == 18
+
+
+def test_a_thousand_offers_in_many_tiers_do_not_keep_a_gateway_for_long() -> None:
+    """Each reservation's offer and tier are looked at a few times, and not once for each offer."""
+    skus, sold = [f"sku-{number}" for number in range(1_000)], Became(2, 2, 1, 1, 1, 100, 100)
+    tiers = [f"tier-{number}" for number in range(40)]
+    offered = document(offers=[{"sku": sku, "price": 100, "stock": 100} for sku in skus])
+    became = {(sku, tier): sold for sku in skus for tier in tiers}
+    refunds = [Refunds(sku, tier, "cancelled", "succeeded", 1, 50) for sku, tier in became]
+    began = process_time()
+    report = Report(facts(document=offered, became=became, refunds=refunds)).to_json()
+    assert process_time() - began < 8, "seconds; a minute and more, if each is looked at for each"
+    assert report["summary"]["orders"] == 40_000
+    assert {(one["orders"], one["refunds_amount"]) for one in report["offers"]} == {(40, 2_000)}
+    assert {(one["orders"], one["refunds_amount"]) for one in report["tiers"]} == {(1_000, 50_000)}
 
 
 def test_nothing_happened_yet() -> None:

@@ -88,7 +88,7 @@ def test_no_id_is_too_long_to_be_copied() -> None:
 def test_a_copys_main_orders_entitle_there_and_nowhere_else() -> None:
     document = SAMPLES["trade_in"]
     copied = parse_campaign(sandbox_copy(document, "copy", NOW, 600))
-    reported = main_order(copied.to_json(), "order-1", "ann", NOW)
+    reported = main_order(copied.to_json(), "order-1", "ann")
     order = MainOrder.of(parse(ReportedOrder, reported))
 
     def granted(found: Any) -> set[int]:
