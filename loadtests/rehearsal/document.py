@@ -9,7 +9,8 @@ from typing import Any
 ID_CHARS_MAX = 64
 WINDOWS = ("warm_up_at", "opens_at", "closes_at", "balance_opens_at", "balance_closes_at")
 DESIGNATED = "rehearsal"
-"""The SKU and category of a copy's main orders: what is reported here entitles nobody elsewhere."""
+"""The SKU of a copy's main orders, which spend the least there is: what is reported here entitles to nothing
+elsewhere, and no other trade-in's report counts it."""
 
 Document = dict[str, Any]
 
@@ -35,16 +36,14 @@ def sandbox_copy(document: Document, name: str, opens_at: datetime, open_seconds
         shift = moved if window in ("warm_up_at", "opens_at") else moved + later
         made[window] = (at + shift).isoformat()
     for condition in _conditions(made):
-        for designated in ("skus", "categories"):
-            if condition.get(designated):
-                condition[designated] = [DESIGNATED]
+        condition.pop("categories", None)
+        condition |= {"skus": [DESIGNATED], "min_spend": 0}
     return made
 
 
-def main_order(document: Document, order_id: str, user: str, paid_at: datetime) -> Document:
+def main_order(order_id: str, user: str, paid_at: datetime) -> Document:
     """A paid main order that meets every condition of a copied trade-in."""
-    spend = max((int(one.get("min_spend", 0)) for one in _conditions(document)), default=0)
-    line = {"sku": DESIGNATED, "category": DESIGNATED, "amount": max(1, spend)}
+    line = {"sku": DESIGNATED, "category": DESIGNATED, "amount": 1}
     return {"order_id": order_id, "user": user, "lines": [line], "paid_at": paid_at.isoformat()}
 
 

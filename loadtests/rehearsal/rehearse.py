@@ -158,10 +158,7 @@ class _Stage:
         orders = [one for one in self._shoppers if one.order_id is not None]
         if orders:
             now = datetime.now(UTC) + self._skew
-            copied = self._copy(first)
-            await self._service.report(
-                [main_order(copied, str(one.order_id), one.user, now) for one in orders]
-            )
+            await self._service.report([main_order(str(one.order_id), one.user, now) for one in orders])
 
     async def play(self, rate: float, name: str) -> Figures:
         """One opening, with so many arrivals a second."""

@@ -30,6 +30,7 @@ from loadtests.rehearsal.verdict import (
     broken,
     verdict,
 )
+from reservation.campaign import Campaign, Status
 from reservation.catalog import parse_campaign
 from reservation.kinds import KINDS
 from reservation.main_order import MainOrder, ReportedOrder
@@ -85,19 +86,20 @@ def test_no_id_is_too_long_to_be_copied() -> None:
     assert name.endswith("-abcd1234-20")
 
 
-def test_a_copys_main_orders_entitle_there_and_nowhere_else() -> None:
-    document = SAMPLES["trade_in"]
-    copied = parse_campaign(sandbox_copy(document, "copy", NOW, 600))
-    reported = main_order(copied.to_json(), "order-1", "ann", NOW)
-    order = MainOrder.of(parse(ReportedOrder, reported))
+@pytest.mark.parametrize(
+    "condition", [{"skus": ["tv-65"], "min_spend": 300_000}, {"categories": ["tv"]}, {"min_spend": 10_000}]
+)
+def test_a_copys_main_orders_entitle_there_and_nowhere_else(condition: dict[str, Any]) -> None:
+    document = SAMPLES["trade_in"] | {"entitlement": condition | {"grants": 2}}
+    copied = sandbox_copy(document, "copy", NOW, 600)
+    order = MainOrder.of(parse(ReportedOrder, main_order("order-1", "ann", NOW)))
 
-    def granted(found: Any) -> set[int]:
-        from reservation.campaign import Campaign, Status
+    def granted(found: dict[str, Any]) -> set[int]:
+        campaign = Campaign(parse_campaign(found), 1, Status.RUNNING, 0)
+        return set(KINDS["trade_in"].grants(campaign, order).values())
 
-        return set(KINDS["trade_in"].grants(Campaign(found, 1, Status.RUNNING, 0), order).values())
-
-    assert granted(copied) == {2}
-    assert granted(parse_campaign(document)) == {0}
+    assert granted(copied) == {2}, "of the campaign, and of each offer with a condition of its own"
+    assert granted(document) == {0}
 
 
 def test_shoppers_ask_for_each_offer_in_turn_with_the_tier_that_may_have_it() -> None:
