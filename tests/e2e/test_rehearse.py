@@ -210,7 +210,7 @@ def test_what_cannot_be_rehearsed_is_refused_in_one_line(
     for path, data_dir, host, named in (
         (bad, up.data_dir, None, "bad.yaml"),
         (several, up.data_dir, None, "one at a time"),
-        (good, up.data_dir, "https://127.0.0.1:1", "not an http:// URL"),
+        (good, up.data_dir, "https://127.0.0.1:1", "not http://HOST:PORT"),
         (good, nowhere, None, "no `doorbuster up` runs"),
         (good, nowhere, up.url, "only with an HS256 secret"),
     ):

@@ -172,6 +172,19 @@ def test_what_a_deployment_does_not_say_is_not_made_up() -> None:
     assert told(reading, reading) == told(None, reading) == Told()
 
 
+def test_redis_is_as_slow_as_what_shoppers_wait_for_there() -> None:
+    def reading(reserved: int, looked: int) -> Reading:
+        lines = [
+            f'took_bucket{{command="{command}",role="gateway",le="{bound}"}} {count}'
+            for command, counts in (("reserve", (reserved, reserved)), ("standing", (0, looked)))
+            for bound, count in zip(("0.01", "+Inf"), counts, strict=True)
+        ]
+        name = "doorbuster_store_command_duration_seconds"
+        return Reading("\n".join([f"# TYPE {name} histogram", *lines, ""]).replace("took", name))
+
+    assert told(reading(0, 0), reading(100, 100)).store_p99_ms == pytest.approx(9.9)
+
+
 # --- The verdict --------------------------------------------------------------------------------
 
 LIMITS = Limits()
@@ -296,13 +309,16 @@ def test_a_row_stands_under_its_head() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"host": "https://sale.example"}, "not an http"),
-        ({"host": "sale.example"}, "not an http"),
+        ({"host": "https://sale.example"}, "not http://HOST"),
+        ({"host": "sale.example"}, "not http://HOST"),
+        ({"host": "http://sale.example/shop"}, "not http://HOST"),
         ({"host": "http://h:99999"}, "[Pp]ort"),
         ({"peak": 0.0}, "peak"),
         ({"steps": 21}, "steps"),
         ({"seconds": 0.0}, "step"),
         ({"peak": 1e6, "seconds": 600.0}, "arrivals"),
+        ({"peak": 9.0, "steps": 1}, "9.0 arrivals tells nothing"),
+        ({"peak": 20.0, "steps": 20, "seconds": 5.0}, "5.0 arrivals tells nothing"),
         ({"shoppers": 0}, "shoppers"),
     ],
 )
