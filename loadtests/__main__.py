@@ -25,10 +25,13 @@ REPORTS = Path(".load")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options, others = _parser().parse_known_args(arguments)
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
     if find_spec("locust") is None:
         print("loadtests: Locust is not installed: pip install 'doorbuster[load]'", file=sys.stderr)
         return 2
+    if options.users is not None and options.users < 1:
+        parser.error("argument --users: must be at least 1")
     scenario = SCENARIOS[options.scenario]
     report = options.report
     if report is None:

@@ -247,7 +247,24 @@ def test_a_load_test_that_cannot_start_fails_and_says_why(doorbuster: Stack) -> 
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert "The load test cannot start: PUT /v1/campaigns/" in done.stderr
+    assert "Traceback" not in done.stderr
     assert "load test: passed" not in done.stdout
+
+
+def test_a_host_that_ends_with_a_slash_is_the_same_host_and_a_report_that_cannot_be_written_is_said(
+    doorbuster: Stack, tmp_path: Path
+) -> None:
+    done = locust(
+        doorbuster,
+        *("--host", f"{doorbuster.url}/", "--report", str(tmp_path), "--peak-users", "5"),
+        *("--warm-up-seconds", "0", "--spike-seconds", "2", "--plateau-seconds", "0", "--tail-seconds", "0"),
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "load test: passed" in done.stdout
+    assert f"report: {tmp_path}: cannot be written: Is a directory" in done.stdout
+    assert counts(done.stdout)["browse", "changed"] > 0
 
 
 def test_what_is_tested_here_does_not_import_locust() -> None:
