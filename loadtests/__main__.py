@@ -42,6 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
         command += ["--headless", "--only-summary"]
     if options.users is not None:
         command += ["--peak-users", str(options.users)]
+    # Told to end, also while its stack starts, it takes that down first.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return _play(command, options, others)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _play(command: list[str], options: argparse.Namespace, others: list[str]) -> int:
+    """Run the command against --host, or a stack of its own. Raises KeyboardInterrupt when told to end before
+    there is a load."""
+    scenario = SCENARIOS[options.scenario]
     with ExitStack() as stack:
         host, data_dir = options.host, options.data_dir
         if host is None:

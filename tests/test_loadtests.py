@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -178,6 +179,26 @@ def test_a_stack_of_ones_own_is_gone_afterwards(
         r"^flash-sale: .* at http://127.0.0.1:(\d+)$", played["flash-sale"].stdout, re.MULTILINE
     )
     assert not listens(int(port))
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_load_test_that_is_told_to_end_while_its_stack_starts_leaves_nothing(
+    tmp_path: Path, told: signal.Signals
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtests"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        cwd=ROOT,
+    ) as process:
+        wait_until(lambda: any(tmp_path.glob("doorbuster-load-*/data")), "its stack starts")
+        process.send_signal(told)
+        _, said = process.communicate(timeout=LOCUST_SECONDS_MAX)
+
+    assert (process.returncode, said) == (130, "")
+    assert not list(tmp_path.glob("doorbuster-load-*"))
 
 
 def test_a_threshold_that_is_broken_fails_the_run(doorbuster: Stack) -> None:
