@@ -76,9 +76,12 @@ def _play(command: list[str], options: argparse.Namespace, others: list[str]) ->
 
 
 def _run(command: list[str]) -> int:
-    """Locust, which ends by itself; told to end, it still concludes, and we wait for that."""
+    """Locust, which ends by itself; told to end, it still concludes, and we wait for that.
+
+    It hears of it as of a Ctrl-C: while a shape goes on, Locust 2.47 has no handler for SIGTERM, and dies.
+    """
     process = subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGTERM))
-    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     try:
         while True:
             try:

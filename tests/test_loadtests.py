@@ -201,6 +201,28 @@ def test_a_load_test_that_is_told_to_end_while_its_stack_starts_leaves_nothing(
     assert not list(tmp_path.glob("doorbuster-load-*"))
 
 
+def test_a_load_test_that_is_told_to_end_still_audits_and_reports(doorbuster: Stack, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    there = ("--host", doorbuster.url, "--data-dir", str(doorbuster.data_dir))
+    with subprocess.Popen(
+        scenario_command("soak", report, *there, "--plateau-seconds", "600"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:  # the test's own timeout ends it
+            if "opens at" in line:
+                break
+        process.terminate()
+        said, _ = process.communicate(timeout=LOCUST_SECONDS_MAX)
+
+    assert "audit: every invariant holds" in said, said
+    assert f"report: {report}" in said
+    assert "<svg" in report.read_text()
+
+
 def test_a_threshold_that_is_broken_fails_the_run(doorbuster: Stack) -> None:
     done = locust(
         doorbuster,
