@@ -124,8 +124,14 @@ def _run_time_s(environment: Environment) -> float:
     return float(shape.get_run_time()) if shape else 0.0  # type: ignore[no-untyped-call]
 
 
+def nothing_on_sale(environment: Environment) -> None:
+    """The test cannot start, so nobody shops, and nothing is concluded."""
+    _announce(environment, None)
+    environment.process_exit_code = 1  # Locust alone would exit with 0
+
+
 def _give_up(environment: Environment, why: str) -> NoReturn:
-    environment.process_exit_code = 1  # StopTest alone would exit with 0
+    nothing_on_sale(environment)
     # Locust says why. It is no error of a greenlet, of which gevent would print the traceback.
     hub = gevent.get_hub()
     hub.NOT_ERROR = (*hub.NOT_ERROR, StopTest)

@@ -42,6 +42,7 @@ from loadtests.checks import (
 )
 from loadtests.stages import Sizes, Stage, opening_spike, stage_at
 from loadtests.tally import Tally
+from loadtests.weights import HABITS
 from tests.servers import free_port, listens, wait_until
 from tests.stack import SECRETS, Stack, stack
 
@@ -258,7 +259,13 @@ def test_locusts_page_starts_whatever_scenario_is_chosen_there(doorbuster: Stack
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             wait_until(lambda: listens(port), "Locust's page is there")
-            started = requests.post(f"http://127.0.0.1:{port}/swarm", data=form, timeout=30)
+            page = f"http://127.0.0.1:{port}"
+            requests.post(f"{page}/swarm", data=form | {"stock": "all of them"}, timeout=30)
+            wait_until(
+                lambda: requests.get(f"{page}/stats/requests", timeout=30).json()["state"] == "stopped",
+                "what cannot be has ended",
+            )
+            started = requests.post(f"{page}/swarm", data=form, timeout=30)
             assert started.json()["success"], started.text
             assert process.stdout is not None
             said = ""
@@ -308,6 +315,14 @@ def test_a_host_that_ends_with_a_slash_is_the_same_host_and_a_report_that_cannot
     assert "load test: passed" in done.stdout
     assert f"report: {tmp_path}: cannot be written: Is a directory" in done.stdout
     assert counts(done.stdout)["browse", "changed"] > 0
+
+
+def test_options_that_cannot_be_together_are_said_without_a_traceback(doorbuster: Stack) -> None:
+    done = locust(doorbuster, "--weights", ",".join(f"{habit}=0" for habit in HABITS["flash_sale"]))
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "The load test cannot start: --weights: all weights are 0" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_tested_here_does_not_import_locust() -> None:
