@@ -325,6 +325,33 @@ def test_options_that_cannot_be_together_are_said_without_a_traceback(doorbuster
     assert "Traceback" not in done.stderr
 
 
+CANCELLING_AGAIN = """
+import random
+from loadtests.shopper import Answer, Deal, Reservation, Shopper
+
+asked = []
+class Cancelling(Shopper):
+    def __init__(self):
+        self._order_id, self._sale = "o", type("Sale", (), {"service_key": "key"})
+        self._held = Deal(Reservation("r", "sku", 1, "confirmed", None), "token", None, "o")
+    def ask(self, request, method, path, check, **_):
+        asked.append(check(Answer(200, {}, b'{"order_id": "o", "state": "cancelled"}')))
+        return "store_unavailable", None
+
+random.random = lambda: 0.9  # it does not pay first: it has paid before the try that nobody answered
+Cancelling().cancel_order()
+print(asked)
+"""
+
+
+def test_a_paid_trade_in_is_taken_back_also_where_the_order_is_cancelled_again() -> None:
+    """Else the run would miss a sale that the shopper has given back."""
+    said = subprocess.run(
+        [sys.executable, "-c", CANCELLING_AGAIN], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "['taken_back']"
+
+
 def test_what_is_tested_here_does_not_import_locust() -> None:
     pure = "answers, audit, checks, documents, embedded, pictures, report, scenarios, stages, tally, "
     pure += "thresholds, timeline, weights"
