@@ -1,4 +1,4 @@
-"""A copy of a campaign to rehearse with: another id, windows moved to now, everything else the same. Pure."""
+"""A copy of a campaign to rehearse with: another id and title, windows moved to now, all else is the same."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 ID_CHARS_MAX = 64
+TITLE_CHARS_MAX = 200
 WINDOWS = ("warm_up_at", "opens_at", "closes_at", "balance_opens_at", "balance_closes_at")
 DESIGNATED = "rehearsal"
 """The SKU of a copy's main orders, which spend the least there is: what is reported here entitles to nothing
@@ -27,7 +28,9 @@ def sandbox_copy(document: Document, name: str, opens_at: datetime, open_seconds
     All windows keep their distances, unless the campaign is not open for long enough: then what comes after
     its closing comes so much later.
     """
-    made = copy.deepcopy(document) | {"id": name}
+    # Whoever lists campaigns sees the copies, too.
+    title = f"Rehearsal: {document.get('title') or document['id']}"[:TITLE_CHARS_MAX]
+    made = copy.deepcopy(document) | {"id": name, "title": title}
     instants = {window: datetime.fromisoformat(made[window]) for window in WINDOWS if made.get(window)}
     moved = opens_at - instants["opens_at"]
     short = timedelta(seconds=open_seconds) - (instants["closes_at"] - instants["opens_at"])

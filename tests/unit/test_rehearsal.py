@@ -58,9 +58,9 @@ def test_a_copy_opens_now_and_is_otherwise_the_same(kind: str) -> None:
         for both in (copied, document)
     ]
     assert gaps[0] == gaps[1]
-    assert {name for name in copied if copied[name] != document[name]} <= {"id", "entitlement", *WINDOWS} | (
-        {"offers"} if kind == "trade_in" else set()
-    )
+    assert copied["title"] == f"Rehearsal: {document['title']}", "who lists campaigns sees what it is"
+    may = {"id", "title", "entitlement", *WINDOWS} | ({"offers"} if kind == "trade_in" else set())
+    assert {name for name in copied if copied[name] != document[name]} <= may
 
 
 def test_a_campaign_of_seconds_stays_open_for_its_rehearsal() -> None:
@@ -79,9 +79,10 @@ def test_a_campaign_of_seconds_stays_open_for_its_rehearsal() -> None:
     parse_campaign(made)
 
 
-def test_no_id_is_too_long_to_be_copied() -> None:
+def test_no_id_and_no_title_is_too_long_to_be_copied() -> None:
     name = copy_id("x" * 64, "abcd1234", 20)
 
+    parse_campaign(sandbox_copy(SAMPLES["flash_sale"] | {"title": "x" * 200}, name, NOW, 600))
     assert len(name) == 64
     assert name.endswith("-abcd1234-20")
 
