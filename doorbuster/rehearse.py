@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,8 @@ async def run_rehearse(rehearsal: Rehearsal, say: Say) -> Rehearsed:
     from loadtests.rehearsal.rehearse import rehearse
     from loadtests.rehearsal.service import ServiceError
 
+    # Told to end, it closes its copies as after a Ctrl-C: shoppers see them until then.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return await rehearse(rehearsal, say)
     except ServiceError as error:

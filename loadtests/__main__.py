@@ -25,10 +25,13 @@ REPORTS = Path(".load")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options, others = _parser().parse_known_args(arguments)
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
     if find_spec("locust") is None:
         print("loadtests: Locust is not installed: pip install 'doorbuster[load]'", file=sys.stderr)
         return 2
+    if options.users is not None and options.users < 1:
+        parser.error("argument --users: must be at least 1")
     scenario = SCENARIOS[options.scenario]
     report = options.report
     if report is None:
@@ -39,6 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
         command += ["--headless", "--only-summary"]
     if options.users is not None:
         command += ["--peak-users", str(options.users)]
+    # Told to end, also while its stack starts, it takes that down first.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return _play(command, options, others)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _play(command: list[str], options: argparse.Namespace, others: list[str]) -> int:
+    """Run the command against --host, or a stack of its own. Raises KeyboardInterrupt when told to end before
+    there is a load."""
+    scenario = SCENARIOS[options.scenario]
     with ExitStack() as stack:
         host, data_dir = options.host, options.data_dir
         if host is None:
@@ -61,9 +76,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: list[str]) -> int:
-    """Locust, which ends by itself; told to end, it still concludes, and we wait for that."""
+    """Locust, which ends by itself; told to end, it still concludes, and we wait for that.
+
+    It hears of it as of a Ctrl-C: while a shape goes on, Locust 2.47 has no handler for SIGTERM, and dies.
+    """
     process = subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGTERM))
-    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     try:
         while True:
             try:

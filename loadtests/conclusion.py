@@ -40,7 +40,8 @@ def conclude(environment: Environment, **_: Any) -> None:
     wrong += unaudited
     verdict = f"load test: failed: {'; '.join(wrong)}" if wrong else "load test: passed"
     thresholds = [*map(str, checked), *(climbed.lines() if climbed else [])]
-    lines = ["", *TALLY.table(), "", *thresholds, "", *said, verdict]
+    print("\n".join(["", *TALLY.table(), "", *thresholds, "", *said, verdict]), flush=True)
+    environment.process_exit_code = 1 if wrong else 0
     if options.report:
         run = Run(
             scenario=options.scenario.name,
@@ -61,9 +62,11 @@ def conclude(environment: Environment, **_: Any) -> None:
             verdict=verdict,
             passed=not wrong,
         )
-        lines.append(f"report: {write_report(run, Path(options.report))}")
-    print("\n".join(lines), flush=True)
-    environment.process_exit_code = 1 if wrong else 0
+        try:
+            print(f"report: {write_report(run, Path(options.report))}", flush=True)
+        except OSError as error:
+            print(f"report: {options.report}: cannot be written: {error.strerror}", flush=True)
+            environment.process_exit_code = 1
 
 
 def _requests_wrong(environment: Environment) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+import gevent
 from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import WorkerRunner
@@ -51,6 +52,9 @@ def open_sale(environment: Environment, **_: Any) -> None:
     _announce(environment, None)
     if not environment.host:
         _give_up(environment, "--host is not given")
+    environment.host = environment.host.rstrip("/")  # paths begin with one
+    if not environment.host.startswith(("http://", "https://")):
+        _give_up(environment, f"--host: {environment.host} begins with neither http:// nor https://")
     try:
         jwt_secret, service_key = find_secrets(options)
         campaign = options.campaign
@@ -120,6 +124,15 @@ def _run_time_s(environment: Environment) -> float:
     return float(shape.get_run_time()) if shape else 0.0  # type: ignore[no-untyped-call]
 
 
+def nothing_on_sale(environment: Environment) -> None:
+    """The test cannot start, so nobody shops, and nothing is concluded."""
+    _announce(environment, None)
+    environment.process_exit_code = 1  # Locust alone would exit with 0
+
+
 def _give_up(environment: Environment, why: str) -> NoReturn:
-    environment.process_exit_code = 1  # StopTest alone would exit with 0
+    nothing_on_sale(environment)
+    # Locust says why. It is no error of a greenlet, of which gevent would print the traceback.
+    hub = gevent.get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, StopTest)
     raise StopTest(f"The load test cannot start: {why}") from None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from locust import LoadTestShape
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 
-from loadtests.options import Options
+from loadtests.opening import nothing_on_sale
+from loadtests.options import OptionError, Options
 from loadtests.stages import Stage, stage_at
 from loadtests.thresholds import climb
 from loadtests.timeline import TIMELINE
 
+_log = logging.getLogger(__name__)
 LATE_SECONDS = int(WORKER_REPORT_INTERVAL) + 2
 """A worker's report is in after so long."""
 CLOSING = Stage("closing", seconds=LATE_SECONDS, users=0)
@@ -27,7 +30,12 @@ class ScenarioShape(LoadTestShape):
         if self.runner is None:
             raise RuntimeError("Locust sets the runner before the first tick")
         # Read at every tick: options do not exist yet at import, and Locust's page may change them.
-        options = Options.of(self.runner.environment)
+        try:
+            options = Options.of(self.runner.environment)
+        except OptionError as error:
+            nothing_on_sale(self.runner.environment)
+            _log.error("The load test cannot start: %s", error)
+            return None
         run_time_s: float = self.get_run_time()  # type: ignore[no-untyped-call]
         stages = options.stages
         distributed = isinstance(self.runner, MasterRunner)

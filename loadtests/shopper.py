@@ -437,13 +437,13 @@ class Shopper(Asker):
         order_id = self._order_id
         if order_id is None:
             return False
-        paid = False
         if held is not None and random.random() < 0.5:
             now = self._pay(held)
             if now is None:
                 return True
-            self._held = now
-            paid = now.reservation.state == "confirmed"
+            self._held = held = now
+        # Perhaps since a try before, which nobody answered.
+        paid = held is not None and held.reservation.state == "confirmed"
         outcome, _ = self.ask(
             "cancel order",
             "POST",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ from loadtests.checks import (
 )
 from loadtests.stages import Sizes, Stage, opening_spike, stage_at
 from loadtests.tally import Tally
+from loadtests.weights import HABITS
 from tests.servers import free_port, listens, wait_until
 from tests.stack import SECRETS, Stack, stack
 
@@ -180,6 +182,48 @@ def test_a_stack_of_ones_own_is_gone_afterwards(
     assert not listens(int(port))
 
 
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_load_test_that_is_told_to_end_while_its_stack_starts_leaves_nothing(
+    tmp_path: Path, told: signal.Signals
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtests"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        cwd=ROOT,
+    ) as process:
+        wait_until(lambda: any(tmp_path.glob("doorbuster-load-*/data")), "its stack starts")
+        process.send_signal(told)
+        _, said = process.communicate(timeout=LOCUST_SECONDS_MAX)
+
+    assert (process.returncode, said) == (130, "")
+    assert not list(tmp_path.glob("doorbuster-load-*"))
+
+
+def test_a_load_test_that_is_told_to_end_still_audits_and_reports(doorbuster: Stack, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    there = ("--host", doorbuster.url, "--data-dir", str(doorbuster.data_dir))
+    with subprocess.Popen(
+        scenario_command("soak", report, *there, "--plateau-seconds", "600"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:  # the test's own timeout ends it
+            if "opens at" in line:
+                break
+        process.terminate()
+        said, _ = process.communicate(timeout=LOCUST_SECONDS_MAX)
+
+    assert "audit: every invariant holds" in said, said
+    assert f"report: {report}" in said
+    assert "<svg" in report.read_text()
+
+
 def test_a_threshold_that_is_broken_fails_the_run(doorbuster: Stack) -> None:
     done = locust(
         doorbuster,
@@ -215,7 +259,13 @@ def test_locusts_page_starts_whatever_scenario_is_chosen_there(doorbuster: Stack
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             wait_until(lambda: listens(port), "Locust's page is there")
-            started = requests.post(f"http://127.0.0.1:{port}/swarm", data=form, timeout=30)
+            page = f"http://127.0.0.1:{port}"
+            requests.post(f"{page}/swarm", data=form | {"stock": "all of them"}, timeout=30)
+            wait_until(
+                lambda: requests.get(f"{page}/stats/requests", timeout=30).json()["state"] == "stopped",
+                "what cannot be has ended",
+            )
+            started = requests.post(f"{page}/swarm", data=form, timeout=30)
             assert started.json()["success"], started.text
             assert process.stdout is not None
             said = ""
@@ -247,7 +297,59 @@ def test_a_load_test_that_cannot_start_fails_and_says_why(doorbuster: Stack) -> 
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert "The load test cannot start: PUT /v1/campaigns/" in done.stderr
+    assert "Traceback" not in done.stderr
     assert "load test: passed" not in done.stdout
+
+
+def test_a_host_that_ends_with_a_slash_is_the_same_host_and_a_report_that_cannot_be_written_is_said(
+    doorbuster: Stack, tmp_path: Path
+) -> None:
+    done = locust(
+        doorbuster,
+        *("--host", f"{doorbuster.url}/", "--report", str(tmp_path), "--peak-users", "5"),
+        *("--warm-up-seconds", "0", "--spike-seconds", "2", "--plateau-seconds", "0", "--tail-seconds", "0"),
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "load test: passed" in done.stdout
+    assert f"report: {tmp_path}: cannot be written: Is a directory" in done.stdout
+    assert counts(done.stdout)["browse", "changed"] > 0
+
+
+def test_options_that_cannot_be_together_are_said_without_a_traceback(doorbuster: Stack) -> None:
+    done = locust(doorbuster, "--weights", ",".join(f"{habit}=0" for habit in HABITS["flash_sale"]))
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "The load test cannot start: --weights: all weights are 0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+CANCELLING_AGAIN = """
+import random
+from loadtests.shopper import Answer, Deal, Reservation, Shopper
+
+asked = []
+class Cancelling(Shopper):
+    def __init__(self):
+        self._order_id, self._sale = "o", type("Sale", (), {"service_key": "key"})
+        self._held = Deal(Reservation("r", "sku", 1, "confirmed", None), "token", None, "o")
+    def ask(self, request, method, path, check, **_):
+        asked.append(check(Answer(200, {}, b'{"order_id": "o", "state": "cancelled"}')))
+        return "store_unavailable", None
+
+random.random = lambda: 0.9  # it does not pay first: it has paid before the try that nobody answered
+Cancelling().cancel_order()
+print(asked)
+"""
+
+
+def test_a_paid_trade_in_is_taken_back_also_where_the_order_is_cancelled_again() -> None:
+    """Else the run would miss a sale that the shopper has given back."""
+    said = subprocess.run(
+        [sys.executable, "-c", CANCELLING_AGAIN], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "['taken_back']"
 
 
 def test_what_is_tested_here_does_not_import_locust() -> None:

@@ -1,4 +1,4 @@
-"""A copy of a campaign to rehearse with: another id, windows moved to now, everything else the same. Pure."""
+"""A copy of a campaign to rehearse with: another id and title, windows moved to now, all else is the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 ID_CHARS_MAX = 64
+TITLE_CHARS_MAX = 200
 WINDOWS = ("warm_up_at", "opens_at", "closes_at", "balance_opens_at", "balance_closes_at")
 DESIGNATED = "rehearsal"
-"""The SKU and category of a copy's main orders: what is reported here entitles nobody elsewhere."""
+"""The SKU of a copy's main orders, which spend the least there is: what is reported here entitles nobody
+elsewhere, but where any order does."""
 PAID_AT = "9999-01-01T00:00:00Z"
 """When they are paid: after every campaign, so that no report counts them, even where any order entitles."""
 
@@ -28,7 +30,9 @@ def sandbox_copy(document: Document, name: str, opens_at: datetime, open_seconds
     All windows keep their distances, unless the campaign is not open for long enough: then what comes after
     its closing comes so much later.
     """
-    made = copy.deepcopy(document) | {"id": name}
+    # Whoever lists campaigns sees the copies, too.
+    title = f"Rehearsal: {document.get('title') or document['id']}"[:TITLE_CHARS_MAX]
+    made = copy.deepcopy(document) | {"id": name, "title": title}
     instants = {window: datetime.fromisoformat(made[window]) for window in WINDOWS if made.get(window)}
     moved = opens_at - instants["opens_at"]
     short = timedelta(seconds=open_seconds) - (instants["closes_at"] - instants["opens_at"])
@@ -37,16 +41,14 @@ def sandbox_copy(document: Document, name: str, opens_at: datetime, open_seconds
         shift = moved if window in ("warm_up_at", "opens_at") else moved + later
         made[window] = (at + shift).isoformat()
     for condition in _conditions(made):
-        for designated in ("skus", "categories"):
-            if condition.get(designated):
-                condition[designated] = [DESIGNATED]
+        condition.pop("categories", None)
+        condition |= {"skus": [DESIGNATED], "min_spend": 0}
     return made
 
 
-def main_order(document: Document, order_id: str, user: str) -> Document:
+def main_order(order_id: str, user: str) -> Document:
     """A paid main order that meets every condition of a copied trade-in."""
-    spend = max((int(one.get("min_spend", 0)) for one in _conditions(document)), default=0)
-    line = {"sku": DESIGNATED, "category": DESIGNATED, "amount": max(1, spend)}
+    line = {"sku": DESIGNATED, "category": DESIGNATED, "amount": 1}
     return {"order_id": order_id, "user": user, "lines": [line], "paid_at": PAID_AT}
 
 

@@ -59,7 +59,7 @@ class Rehearsal:
 
     def __post_init__(self) -> None:
         rates(self.peak, self.steps)
-        check_size(self.peak, self.seconds)
+        check_size(self.peak, self.steps, self.seconds)
         wanted(self.document)
         _address(self.host)
         if self.shoppers < 1:
@@ -157,8 +157,7 @@ class _Stage:
         self._skew = datetime.fromisoformat(found["server_time"]) - datetime.now(UTC)
         orders = [one for one in self._shoppers if one.order_id is not None]
         if orders:
-            copied = self._copy(first)
-            await self._service.report([main_order(copied, str(one.order_id), one.user) for one in orders])
+            await self._service.report([main_order(str(one.order_id), one.user) for one in orders])
 
     async def play(self, rate: float, name: str) -> Figures:
         """One opening, with so many arrivals a second."""
@@ -239,8 +238,11 @@ async def _audit(service: Service, names: list[str], failed: list[str]) -> Docum
 def _address(host: str) -> SplitResult:
     """Raises ValueError for what the generator cannot speak to."""
     url = urlsplit(host)
-    if url.scheme != "http" or not url.hostname:
-        raise ValueError(f"{host}: not an http:// URL (behind TLS, name a gateway or the balancer inside it)")
+    if url.scheme != "http" or not url.hostname or host != f"http://{url.netloc}":
+        raise ValueError(
+            f"{host}: not http://HOST:PORT, and nothing else "
+            "(behind TLS, name a gateway or the balancer inside it)"
+        )
     _ = url.port  # raises ValueError, with the reason
     return url
 

@@ -24,7 +24,7 @@ REDIS = "Redis"
 OUTBOX = "the way from the outbox to the book (relay, broker, worker or PostgreSQL)"
 WORKER = "the worker"
 POSTGRES = "PostgreSQL"
-ELSEWHERE = "not the load: shoppers are answered with something else"
+ELSEWHERE = "something else than the load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _serving(step: Figures) -> tuple[str, list[str]]:
     if told.loop_lag_p99_ms is not None:
         why.append(f"a gateway's event loop is {told.loop_lag_p99_ms:.0f} ms late (p99)")
     if told.store_p99_ms is not None:
-        why.append(f"a command to Redis takes {told.store_p99_ms:.0f} ms (p99)")
+        why.append(f"to reserve in Redis takes {told.store_p99_ms:.0f} ms (p99)")
     if each is not None:
         why.append(f"each gateway process uses {each:.0%} of a core")
     if (redis := _each(step, "redis")) is not None:

@@ -171,6 +171,30 @@ async def test_a_generator_that_was_held_up_blames_itself(up: Stack, tmp_path: P
     assert "arrivals were sent" in said
 
 
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+async def test_a_rehearsal_that_is_told_to_end_closes_its_copies_first(
+    up: Stack, client: Client, tmp_path: Path, told: signal.Signals
+) -> None:
+    document = sale()
+
+    def end(process: subprocess.Popen[str], line: str) -> None:
+        if line.startswith("1 "):  # the second step's copy is there, or comes now
+            process.send_signal(told)
+
+    code, said, wrong = rehearse(
+        *(up, campaign_file(tmp_path, document), "--shoppers", "100", "--peak", "40"),
+        *("--steps", "3", "--seconds", "3", *PATIENT),
+        heard=end,
+    )
+
+    assert code == 130, said + wrong
+    assert "Traceback" not in wrong
+    shown = (await client.call("GET", "/v1/campaigns")).body["campaigns"]
+    copies = [one["phase"] for one in shown if one["id"].startswith(f"rehearsal-{document['id']}-")]
+    assert copies
+    assert set(copies) == {"closed"}
+
+
 def planned(path: Path, data_dir: Path, host: str | None = None) -> None:
     plan_rehearsal(path, data_dir, host=host, shoppers=10, peak=10, steps=1, seconds=1, p99_ms=500)
 
@@ -186,7 +210,7 @@ def test_what_cannot_be_rehearsed_is_refused_in_one_line(
     for path, data_dir, host, named in (
         (bad, up.data_dir, None, "bad.yaml"),
         (several, up.data_dir, None, "one at a time"),
-        (good, up.data_dir, "https://127.0.0.1:1", "not an http:// URL"),
+        (good, up.data_dir, "https://127.0.0.1:1", "not http://HOST:PORT"),
         (good, nowhere, None, "no `doorbuster up` runs"),
         (good, nowhere, up.url, "only with an HS256 secret"),
     ):

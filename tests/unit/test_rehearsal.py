@@ -30,6 +30,7 @@ from loadtests.rehearsal.verdict import (
     broken,
     verdict,
 )
+from reservation.campaign import Campaign, Status
 from reservation.catalog import parse_campaign
 from reservation.kinds import KINDS
 from reservation.main_order import MainOrder, ReportedOrder
@@ -57,9 +58,9 @@ def test_a_copy_opens_now_and_is_otherwise_the_same(kind: str) -> None:
         for both in (copied, document)
     ]
     assert gaps[0] == gaps[1]
-    assert {name for name in copied if copied[name] != document[name]} <= {"id", "entitlement", *WINDOWS} | (
-        {"offers"} if kind == "trade_in" else set()
-    )
+    assert copied["title"] == f"Rehearsal: {document['title']}", "who lists campaigns sees what it is"
+    may = {"id", "title", "entitlement", *WINDOWS} | ({"offers"} if kind == "trade_in" else set())
+    assert {name for name in copied if copied[name] != document[name]} <= may
 
 
 def test_a_campaign_of_seconds_stays_open_for_its_rehearsal() -> None:
@@ -78,26 +79,28 @@ def test_a_campaign_of_seconds_stays_open_for_its_rehearsal() -> None:
     parse_campaign(made)
 
 
-def test_no_id_is_too_long_to_be_copied() -> None:
+def test_no_id_and_no_title_is_too_long_to_be_copied() -> None:
     name = copy_id("x" * 64, "abcd1234", 20)
 
+    parse_campaign(sandbox_copy(SAMPLES["flash_sale"] | {"title": "x" * 200}, name, NOW, 600))
     assert len(name) == 64
     assert name.endswith("-abcd1234-20")
 
 
-def test_a_copys_main_orders_entitle_there_and_nowhere_else() -> None:
-    document = SAMPLES["trade_in"]
-    copied = parse_campaign(sandbox_copy(document, "copy", NOW, 600))
-    reported = main_order(copied.to_json(), "order-1", "ann")
-    order = MainOrder.of(parse(ReportedOrder, reported))
+@pytest.mark.parametrize(
+    "condition", [{"skus": ["tv-65"], "min_spend": 300_000}, {"categories": ["tv"]}, {"min_spend": 10_000}]
+)
+def test_a_copys_main_orders_entitle_there_and_nowhere_else(condition: dict[str, Any]) -> None:
+    document = SAMPLES["trade_in"] | {"entitlement": condition | {"grants": 2}}
+    copied = sandbox_copy(document, "copy", NOW, 600)
+    order = MainOrder.of(parse(ReportedOrder, main_order("order-1", "ann")))
 
-    def granted(found: Any) -> set[int]:
-        from reservation.campaign import Campaign, Status
+    def granted(found: dict[str, Any]) -> set[int]:
+        campaign = Campaign(parse_campaign(found), 1, Status.RUNNING, 0)
+        return set(KINDS["trade_in"].grants(campaign, order).values())
 
-        return set(KINDS["trade_in"].grants(Campaign(found, 1, Status.RUNNING, 0), order).values())
-
-    assert granted(copied) == {2}
-    assert granted(parse_campaign(document)) == {0}
+    assert granted(copied) == {2}, "of the campaign, and of each offer with a condition of its own"
+    assert granted(document) == {0}
 
 
 def test_shoppers_ask_for_each_offer_in_turn_with_the_tier_that_may_have_it() -> None:
@@ -168,6 +171,19 @@ def test_what_a_deployment_does_not_say_is_not_made_up() -> None:
     assert gained(reading, reading, "unheard_of_total") is None
     assert percentile_s(reading, reading, "lag", 99) is None, "nothing was observed meanwhile"
     assert told(reading, reading) == told(None, reading) == Told()
+
+
+def test_redis_is_as_slow_as_what_shoppers_wait_for_there() -> None:
+    def reading(reserved: int, looked: int) -> Reading:
+        lines = [
+            f'took_bucket{{command="{command}",role="gateway",le="{bound}"}} {count}'
+            for command, counts in (("reserve", (reserved, reserved)), ("standing", (0, looked)))
+            for bound, count in zip(("0.01", "+Inf"), counts, strict=True)
+        ]
+        name = "doorbuster_store_command_duration_seconds"
+        return Reading("\n".join([f"# TYPE {name} histogram", *lines, ""]).replace("took", name))
+
+    assert told(reading(0, 0), reading(100, 100)).store_p99_ms == pytest.approx(9.9)
 
 
 # --- The verdict --------------------------------------------------------------------------------
@@ -294,13 +310,16 @@ def test_a_row_stands_under_its_head() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"host": "https://sale.example"}, "not an http"),
-        ({"host": "sale.example"}, "not an http"),
+        ({"host": "https://sale.example"}, "not http://HOST"),
+        ({"host": "sale.example"}, "not http://HOST"),
+        ({"host": "http://sale.example/shop"}, "not http://HOST"),
         ({"host": "http://h:99999"}, "[Pp]ort"),
         ({"peak": 0.0}, "peak"),
         ({"steps": 21}, "steps"),
         ({"seconds": 0.0}, "step"),
         ({"peak": 1e6, "seconds": 600.0}, "arrivals"),
+        ({"peak": 9.0, "steps": 1}, "9.0 arrivals tells nothing"),
+        ({"peak": 20.0, "steps": 20, "seconds": 5.0}, "5.0 arrivals tells nothing"),
         ({"shoppers": 0}, "shoppers"),
     ],
 )
