@@ -1,5 +1,5 @@
 # make demo   a campaign of each kind, and its audit           make test   everything, on real servers
-# make check  style, types, imports, names                  make lock   renew the locked dependencies
+# make check  style, types, imports, names, alerts                 make lock   renew the locked dependencies
 # make bench  a gateway on one core beside its peers, and what the rest costs; wants the machine to itself
 # make simulate   SEEDS=2000 FIRST=1: so many made-up lives, on all cores; a seed that fails says how to replay it
 # make properties   5,000 random lives of campaigns, in Redis and in the model side by side: half an hour
@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench properties simulate load faults lock clean
+.PHONY: demo test check style types imports names alerts bench properties simulate load faults lock clean
 
 demo: $(VENV)/run
 	$(BIN)/doorbuster demo
@@ -40,12 +40,22 @@ faults: $(VENV)/dev
 	scripts/install-servers
 	$(BIN)/python -m loadtests.faults
 
-check: $(VENV)/dev
+check: style types imports names alerts
+
+style: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev
 	$(BIN)/mypy
+
+imports: $(VENV)/dev
 	$(BIN)/lint-imports
+
+names: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/names
+
+alerts: $(VENV)/dev
 	command -v promtool >/dev/null || scripts/install-servers
 	promtool check config monitoring/prometheus/prometheus.yml
 	promtool test rules tests/monitoring/alerts/*.test.yml

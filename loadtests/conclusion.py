@@ -19,6 +19,9 @@ from loadtests.tally import TALLY
 from loadtests.thresholds import Checked, Climb, check, climb
 from loadtests.timeline import TIMELINE
 
+SLACK_SECONDS = 2.0
+"""By which a run may be measured shorter than it was to be."""
+
 
 def conclude(environment: Environment, **_: Any) -> None:
     """Listens to test_stop. The master concludes, or a Locust that is alone; it sets the exit code."""
@@ -33,6 +36,9 @@ def conclude(environment: Environment, **_: Any) -> None:
         monitor.stop()
     wrong = _requests_wrong(environment) + (monitor.failed if monitor else [])
     climbed, checked = _thresholds(options, began_s, ended_s)
+    planned_s = sum(stage.seconds for stage in options.stages)
+    if ended_s - began_s < planned_s - SLACK_SECONDS and not (climbed and climbed.broke):
+        wrong.append(f"stopped after {ended_s - began_s:.0f} of {planned_s} s")
     wrong += [f"{one.name}: {one.value}" for one in checked if not one.kept]
     if climbed and climbed.broke and climbed.held is None:
         wrong.append("not even the first step held")

@@ -6,7 +6,6 @@ round is made of small steps, none of which holds up a sale, and followed by a r
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections import Counter
@@ -18,20 +17,21 @@ from reservation.campaign import Campaign
 from settlement.metrics import DIFFERENCES, PATROL_SECONDS
 from settlement.reconcile import Difference, Drift, Reconciler
 
-SHARE = 0.05
-"""Of the time, for looking."""
 SETTLE_SECONDS_MAX = 60.0
 """What comes into the book later than that is told: it is late, if it is not lost."""
 DIFFERENCES_MAX = 1_000
 """In a round. Where so many are found, there are more."""
-PAUSE_SECONDS = 10.0
-"""From one round to the next, at least."""
 _TOLD_MAX = 10
 _log = structlog.get_logger(__name__)
 
 
 class Patrol:
     """Looks at one campaign after the other, and at all main orders. Changes nothing."""
+
+    pause_seconds = 10.0
+    """From one round to the next, at least."""
+    share = 0.05
+    """Of the time, for looking."""
 
     def __init__(self, reconciler: Reconciler, campaigns: Callable[[], Sequence[Campaign]]) -> None:
         self._reconciler = reconciler
@@ -53,11 +53,8 @@ class Patrol:
         return found
 
     async def step(self) -> int:
-        """A round, and a rest for as long as the rest of the time is. Always 0: there is no hurry."""
-        started = time.monotonic()
+        """A round. Always 0: there is no hurry to look again."""
         await self.round()
-        took = time.monotonic() - started
-        await asyncio.sleep(max(PAUSE_SECONDS, took * (1 / SHARE - 1)))
         return 0
 
     def _tell(self, found: Sequence[Difference]) -> None:

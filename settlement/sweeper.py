@@ -68,7 +68,7 @@ class Sweeper:
             again(self.finish, UNFINISHED_PAUSE_SECONDS),
             again(self.reschedule, REFRESH_SECONDS),
             again(self._witness.look, LOOK_SECONDS),
-            again(self._patrol.step, 0),
+            again(self._patrol.step, self._patrol.pause_seconds, self._patrol.share),
         )
 
     async def sweep(self) -> int:
@@ -130,9 +130,9 @@ class Sweeper:
                 return False
 
 
-async def again(step: Callable[[], Awaitable[int]], pause_seconds: float) -> None:
-    """Take the step for ever, at once again while there is something to do. Looking for nothing takes a
-    tenth of the time at most, however much there is to look through."""
+async def again(step: Callable[[], Awaitable[int]], pause_seconds: float, share: float = 0.1) -> None:
+    """Take the step for ever, at once again while there is something to do. Looking for nothing takes this
+    share of the time at most, however much there is to look through."""
     started = 0.0
 
     async def attempt() -> int:
@@ -143,4 +143,4 @@ async def again(step: Callable[[], Awaitable[int]], pause_seconds: float) -> Non
 
     while True:
         if await patiently(attempt, Fault) == 0:
-            await asyncio.sleep(max(pause_seconds, 9 * (time.monotonic() - started)))
+            await asyncio.sleep(max(pause_seconds, (time.monotonic() - started) * (1 / share - 1)))

@@ -202,7 +202,9 @@ def test_a_load_test_that_is_told_to_end_while_its_stack_starts_leaves_nothing(
     assert not list(tmp_path.glob("doorbuster-load-*"))
 
 
-def test_a_load_test_that_is_told_to_end_still_audits_and_reports(doorbuster: Stack, tmp_path: Path) -> None:
+def test_a_load_test_that_is_told_to_end_still_audits_and_reports_and_has_not_passed(
+    doorbuster: Stack, tmp_path: Path
+) -> None:
     report = tmp_path / "report.html"
     there = ("--host", doorbuster.url, "--data-dir", str(doorbuster.data_dir))
     with subprocess.Popen(
@@ -220,6 +222,8 @@ def test_a_load_test_that_is_told_to_end_still_audits_and_reports(doorbuster: St
         said, _ = process.communicate(timeout=LOCUST_SECONDS_MAX)
 
     assert "audit: every invariant holds" in said, said
+    assert re.search(r"^load test: failed: .*stopped after \d+ of \d{3} s", said, re.MULTILINE), said
+    assert process.returncode == 1
     assert f"report: {report}" in said
     assert "<svg" in report.read_text()
 

@@ -71,7 +71,7 @@ def _drawn(report: Json) -> Iterator[Picture]:
     if report["minutes"]:
         yield _requests(report["minutes"])
     if report["levels"]:
-        yield _levels(report["levels"])
+        yield _levels(report["levels"], _busy_minutes(report["minutes"]))
     yield _bars(
         "funnel",
         "From visitor to order",
@@ -88,11 +88,9 @@ def _drawn(report: Json) -> Iterator[Picture]:
 
 def _requests(minutes: Sequence[Json]) -> Picture:
     """Reservations and refusals by minute; by several minutes, where there are many. A campaign is made, and
-    looked at, weeks before: drawn is when something was reserved, and a little before and after."""
-    sold = [one["from_opening"] for one in minutes if one["reserved"]]
-    if sold:
-        first, last = sold[0] - _AROUND_MINUTES, sold[-1] + _AROUND_MINUTES
-        minutes = [one for one in minutes if first <= one["from_opening"] <= last]
+    looked at, weeks before."""
+    if busy := _busy_minutes(minutes):
+        minutes = [one for one in minutes if one["from_opening"] in busy]
     span = minutes[-1]["from_opening"] - minutes[0]["from_opening"] + 1
     wide = -(-span // _BARS_MAX)
     reserved, refused = Counter[int](), Counter[int]()
@@ -116,11 +114,19 @@ def _requests(minutes: Sequence[Json]) -> Picture:
     return _picture(figure, "requests", f"Reservations{' and refusals' if known else ''} by {by}", text)
 
 
-def _levels(levels: Mapping[str, Sequence[Json]]) -> Picture:
-    """What was left of each offer, as a share of what there was, over time."""
+def _busy_minutes(minutes: Sequence[Json]) -> range:
+    """From the opening, those in which something was reserved, and a little before and after."""
+    sold = [one["from_opening"] for one in minutes if one["reserved"]]
+    return range(sold[0] - _AROUND_MINUTES, sold[-1] + _AROUND_MINUTES + 1) if sold else range(0)
+
+
+def _levels(levels: Mapping[str, Sequence[Json]], busy: range) -> Picture:
+    """What was left of each offer, as a share of what there was, over time; not of the weeks afterwards, in
+    which refunds come and forfeits."""
     chosen = dict(list(levels.items())[:_OFFERS_MAX])
-    last_s = max(points[-1]["after_s"] for points in chosen.values())
-    unit, size = next((one for one in _TIMES if last_s / one[1] <= _TIMES_MAX), _TIMES[-1])
+    last_s = max(1.0, *(points[-1]["after_s"] for points in chosen.values()))
+    shown_s = busy.stop * 60 if 0 < busy.stop * 60 < last_s / 2 else last_s
+    unit, size = next((one for one in _TIMES if shown_s / one[1] <= _TIMES_MAX), _TIMES[-1])
     figure, axes = _axes()
     told = []
     for (sku, points), colour in zip(chosen.items(), _SERIES, strict=False):
@@ -128,11 +134,11 @@ def _levels(levels: Mapping[str, Sequence[Json]]) -> Picture:
         after = [one for one in points if one["after_s"] > 0]
         begins = before[-1] if before else after[0] | {"taken": 0}
         left = [_left(one) for one in (begins, *after)]
-        times = [0.0, *(one["after_s"] / size for one in after), max(last_s, 1.0) / size]
+        times = [0.0, *(one["after_s"] / size for one in after), last_s / size]
         axes.step(times, [*left, left[-1]], where="post", color=colour, label=_short(sku), linewidth=1.6)
         told.append(f"{sku}: {left[-1]:.0f} % left")
     axes.set_ylim(0, 102)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, shown_s / size)
     axes.set_xlabel(f"{unit} from the opening")
     _count_axis(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f} %"))

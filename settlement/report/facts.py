@@ -97,8 +97,7 @@ class Facts:
     changes: dict[datetime, Change]
     """By minute, of all offers."""
     steps: dict[str, dict[datetime, Change]]
-    """By step of `step_s` seconds, of each offer of which that is told."""
-    step_s: int
+    """By the end of a step, of each offer of which that is told."""
     sold_out: dict[str, datetime]
 
     @property

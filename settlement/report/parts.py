@@ -378,7 +378,7 @@ def levels(facts: Facts) -> dict[str, list[tuple[float, Change]]]:
         found[sku] = []
         for at, change in sorted(facts.steps[sku].items()):
             stands.add(change)
-            after_s = (at - facts.opens_at).total_seconds() + facts.step_s
+            after_s = (at - facts.opens_at).total_seconds()
             found[sku].append((after_s, Change(stands.stock, stands.taken, stands.sold)))
     return found
 

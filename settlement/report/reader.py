@@ -23,7 +23,8 @@ ROWS_AT_ONCE = 500
 LEVELS_MAX = 20
 """Offers of which a curve is told: those of which most was taken."""
 STEPS_MAX = 150
-"""Of the curve of an offer's stock."""
+"""Of the curve of an offer's stock, while reservations are made; and after that."""
+_A_LITTLE = timedelta(minutes=1)
 _STEP_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 _READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _SETTINGS = (
@@ -69,14 +70,20 @@ class _Reading:
             return None
         ((document, status, as_of),) = found
         people = await self._all("report_people")
-        ((reservers, payers, buyers, first_at, last_at),) = await self._all("report_users")
+        ((reservers, payers, buyers, first_at, last_at, changed_at),) = await self._all("report_users")
         opens_at = datetime.fromisoformat(document["opens_at"])
         begins = min(opens_at, first_at or opens_at)
-        step_s = _step(begins, last_at or opens_at)
+        until = (last_at or opens_at) + _A_LITTLE
         changes: dict[datetime, Change] = {}
         steps: dict[str, dict[datetime, Change]] = {}
         sold_out: dict[str, datetime] = {}
-        said = {"step": step_s, "from": begins, "offers": LEVELS_MAX}
+        said = {
+            "from": begins,
+            "until": until,
+            "step": _step(begins, until),
+            "late_step": _step(until, changed_at or until),
+            "offers": LEVELS_MAX,
+        }
         async for sku, minute, step, *deltas, full_at in self._rows("report_levels", said):
             if minute is not None:
                 changes[minute] = Change(*map(int, deltas))
@@ -111,7 +118,6 @@ class _Reading:
             },
             changes=changes,
             steps=steps,
-            step_s=step_s,
             sold_out=sold_out,
         )
 
@@ -142,7 +148,9 @@ class _Reading:
             await asyncio.sleep(0)
 
 
-def _step(begins: datetime, ends: datetime) -> int:
-    """Seconds of which STEPS_MAX at most lie between the two, as people divide time."""
-    span = max(ends - begins, timedelta(seconds=1)).total_seconds()
-    return next((step for step in _STEP_SECONDS if span / step <= STEPS_MAX), 7 * 86_400)
+def _step(begins: datetime, ends: datetime) -> timedelta:
+    """So long that STEPS_MAX at most lie between the two, as people divide time."""
+    seconds = (ends - begins).total_seconds()
+    return timedelta(
+        seconds=next((step for step in _STEP_SECONDS if seconds / step <= STEPS_MAX), 7 * 86_400)
+    )

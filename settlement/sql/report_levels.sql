@@ -1,6 +1,7 @@
 -- How stock, what is taken of it and what is sold changed: of all offers in each minute (sku is NULL), and of those of
--- which most was taken in each step of so many seconds (minute is NULL). And for each offer the first instant at which
--- all there was was taken, if there was one (both are NULL).
+-- which most was taken in each step (minute is NULL; a step is told by its end). And for each offer the first instant
+-- at which all there was was taken, if there was one (both are NULL). Steps are short until reserving ends, and may be
+-- long for what comes after it: a refund a month later makes no day of a sale of ten minutes.
 WITH own AS MATERIALIZED (
     SELECT reservation_id, sku,
         CASE WHEN (price ->> 'deposit')::bigint > 0
@@ -52,7 +53,10 @@ SELECT NULL AS sku, date_trunc('minute', at, 'UTC') AS minute, NULL::timestamptz
 FROM stands
 GROUP BY 2
 UNION ALL
-SELECT sku, NULL, date_bin(%(step)s * interval '1 second', at, %(from)s),
+SELECT sku, NULL, CASE
+        WHEN at < %(until)s THEN least(date_bin(%(step)s, at, %(from)s) + %(step)s, %(until)s)
+        ELSE date_bin(%(late_step)s, at, %(until)s) + %(late_step)s
+    END,
     sum(stock), sum(taken), sum(sold), sum(orders), sum(gmv), NULL
 FROM stands JOIN (
     SELECT sku FROM stands GROUP BY sku ORDER BY sum(taken) DESC, sku LIMIT %(offers)s

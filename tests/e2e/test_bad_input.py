@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 from gateway import endpoint as endpoints
 from reservation.catalog import parse_campaign
 from reservation.validation import Invalid
+from tests.e2e.test_metrics import scrape
 from tests.e2e.wire import TAKES_BODY, Scene, assert_problem, credentials, request, send
 from tests.stack import Answer, Client, Stack, sale
 
@@ -738,6 +739,7 @@ async def test_the_gateway_is_as_well_as_before(client: Client, untouched: Scene
     """Last: after all of this, on every process."""
     answers = [await client.call("GET", "/readyz") for _ in range(10)]
     assert {answer.status for answer in answers} == {200}
-    text = (await client.call("GET", "/metrics")).body.decode()
-    assert f'doorbuster_conservation_drift{{campaign="{untouched.campaign}"}} 0.0' in text
-    assert 'status="500"' not in text
+    told = await scrape(client)
+    drift = {one.labels["campaign"]: one.value for one in told.of("doorbuster_conservation_drift")}
+    assert drift[untouched.campaign] == 0
+    assert told.sum("doorbuster_request_duration_seconds_count", status="500") == 0

@@ -128,6 +128,18 @@ async def test_a_flash_sales_figures_are_what_its_events_say(
     assert by_sku["phone"]["stock"] == 5
     assert by_sku["case"]["sold_out_at"] is None
     assert report["minutes"][-1]["units_left"] < 100, "of an offer that was taken off, none are left"
+
+    # What happens a month later does not make long steps of the sale's.
+    for later in (
+        "UPDATE orders SET updated_at = updated_at + interval '30 days' WHERE reservation_id = %s",
+        "UPDATE order_events SET at = at + interval '30 days' WHERE reservation_id = %s AND type = 'expired'",
+    ):
+        assert book_connection.execute(later, [held[1]["id"]]).rowcount == 1
+    *steps, last = (await agrees(reporter, book_connection, log))["levels"]["case"]
+    assert [step["after_s"] for step in steps] == [step["after_s"] for step in report["levels"]["case"]][
+        : len(steps)
+    ]
+    assert 31 * 86_400 > last["after_s"] > 30 * 86_400
     assert [tier["tier"] for tier in report["tiers"]] == ["gold", None]
     assert report["waitlist"] == {"joined": 1, "offered": 1, "paid": 1}
 

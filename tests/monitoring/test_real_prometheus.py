@@ -31,6 +31,11 @@ OF_THE_MACHINE = {"HostCpu", "HostMemory", "HostDiskFull", "HostDiskFills", "Eve
 OF_THE_MACHINE |= {"LatencyBurnsFast", "LatencyBurns", "LatencyBurnsSlowly"}
 """What a busy machine does, whoever runs on it besides."""
 ROUNDS: list[dict[Fault, tuple[str, ...]]] = [
+    # First: the shorter the hour is that there was, the sooner there are many slow answers in it.
+    {
+        faults.store_slow: ("SaleSlow", "LatencyBurnsFast"),
+        faults.relay_ending: ("RoleFlapping",),
+    },
     {
         faults.counter_changed_by_hand: ("ConservationDrift",),
         faults.reservation_deleted: ("ReconciliationDifferences",),
@@ -57,10 +62,6 @@ ROUNDS: list[dict[Fault, tuple[str, ...]]] = [
     },
     # By itself: what a worker settles before it is scraped for the first time, it was never seen to settle.
     {faults.book_down: ("PostgresDown",)},
-    {
-        faults.store_slow: ("SaleSlow", "LatencyBurnsFast"),
-        faults.relay_ending: ("RoleFlapping",),
-    },
     {faults.store_killed: ("StoreAway", "SaleFailing", "AvailabilityBurnsFast")},
     {faults.store_back_with_less: ("StoreFenced",)},
 ]

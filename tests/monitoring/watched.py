@@ -35,9 +35,9 @@ DATABASE = "doorbuster"
 JOBS = ("gateway", "relay", "worker", "sweeper", "rabbitmq", "redis", "postgres", "host", "prometheus")
 QUICK_PATROL = """
 from doorbuster.cli import main
-from settlement import patrol
+from settlement.patrol import Patrol
 
-patrol.PAUSE_SECONDS, patrol.SHARE = 0.5, 0.5
+Patrol.pause_seconds, Patrol.share = 0.5, 0.5
 main()
 """
 """A command of ours whose patrol goes round more often, as all is more often here."""

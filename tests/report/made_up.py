@@ -51,7 +51,7 @@ def facts(**changes: Any) -> Facts:
     steps: dict[str, dict[datetime, Change]] = {"phone": {}, "tablet": {}}
     by_minute: dict[datetime, Change] = {}
     for (sku, at), change in {**stocked, **sold}.items():
-        steps[sku][at] = change
+        steps[sku][at + timedelta(minutes=1)] = change
         by_minute.setdefault(at, Change()).add(change)
     found = Facts(
         document=document(),
@@ -83,7 +83,6 @@ def facts(**changes: Any) -> Facts:
         minutes={minute(0): (20, 24, 4), minute(2): (1, 1, 11)},
         changes=by_minute,
         steps=steps,
-        step_s=60,
         sold_out={"phone": OPENS + timedelta(seconds=83)},
     )
     return replace(found, **changes)

@@ -156,3 +156,10 @@ def test_weeks_before_the_opening_do_not_hide_it() -> None:
     table = html[html.index('<details class="minutes">') :]
     assert "2026-11-11 00:02:00 UTC" in table, "the minutes of the sale"
     assert "240 of " in table
+
+
+def test_a_refund_a_month_later_does_not_flatten_what_was_left() -> None:
+    steps = {"phone": {minute(1): Change(10, 9), minute(2): Change(0, 1), minute(43_200): Change(0, -1)}}
+    found = drawn(page(Report(facts(steps=steps)).to_json()))
+    assert "seconds from the opening" in found or "minutes from the opening" in found
+    assert "days from the opening" not in found

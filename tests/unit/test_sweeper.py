@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -12,6 +13,8 @@ from structlog.testing import capture_logs
 from reservation.ids import ReservationId
 from reservation.outcomes import StoreUnavailable
 from settlement import retry, sweeper
+from settlement.patrol import Patrol
+from settlement.reconcile import Reconciliation
 from settlement.sweeper import BATCH_MAX, Sweeper
 
 OUTAGE_SECONDS = 20.0
@@ -48,6 +51,38 @@ async def test_an_outage_is_not_followed_by_a_rest_of_nine_times_its_length(
         await sweeper.again(look, 0.05)
     assert max(rests[:2]) <= retry.WAIT_SECONDS_MAX
     assert rests[2] == pytest.approx(9 * LOOK_SECONDS)
+
+
+async def test_the_patrol_goes_round_again_after_nineteen_times_as_long_as_it_took_and_no_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, rounds = 0.0, list[float]()
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def reconcile(*_: Any, **__: Any) -> Reconciliation:
+        nonlocal now
+        rounds.append(now)
+        if len(rounds) == 3:
+            raise Enough
+        now += LOOK_SECONDS if len(rounds) == 1 else 10 * LOOK_SECONDS
+        return Reconciliation()
+
+    reconciler: Any = AsyncMock()
+    reconciler.reconcile = reconcile
+    others: Any = [AsyncMock() for _ in range(6)]
+    *loops, patrolling = Sweeper(*others, Patrol(reconciler, list)).loops()
+    for other in loops:
+        other.close()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(Enough):
+        await patrolling
+    first, second, third = rounds
+    assert second - first == pytest.approx(LOOK_SECONDS + Patrol.pause_seconds)
+    assert third - second == pytest.approx(10 * LOOK_SECONDS * 20)
 
 
 async def test_what_cannot_be_ended_is_tried_with_each_batch_and_does_not_fill_the_disk() -> None:
