@@ -62,7 +62,7 @@ ROUNDS: list[dict[Fault, tuple[str, ...]]] = [
     },
     # By itself: what a worker settles before it is scraped for the first time, it was never seen to settle.
     {faults.book_down: ("PostgresDown",)},
-    {faults.store_killed: ("StoreAway", "SaleFailing", "AvailabilityBurnsFast")},
+    {faults.store_killed: ("StoreAway", "SaleFailing", "CampaignFailing", "AvailabilityBurnsFast")},
     {faults.store_back_with_less: ("StoreFenced",)},
 ]
 """Faults that do not disturb each other break together."""
