@@ -17,7 +17,7 @@ demo: $(VENV)/run
 
 test: $(VENV)/dev
 	scripts/install-servers
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest $(if $(PROCESSES),--numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder)
 
 bench: $(VENV)/dev
 	scripts/install-servers

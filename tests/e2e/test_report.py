@@ -261,16 +261,16 @@ async def test_who_makes_a_report_of_months_of_minutes_answers_meanwhile(
 async def test_what_was_rehearsed_is_no_main_order_of_the_campaign(
     reporter: Reporter, client: Client, book_connection: psycopg.Connection
 ) -> None:
-    """Not even of one that any order qualifies for."""
-    spend = 10**9 + uuid.uuid4().int % 10**9  # more than orders of other tests
-    document = trade_in(entitlement={"min_spend": spend, "grants": 2})
+    """Not even of one that it qualifies for, as of one that any order does."""
+    sku = f"tv-{uuid.uuid4().hex}"
+    document = trade_in(entitlement={"skus": [sku], "grants": 2})
     await created(client, document)
     orders = [f"order-{uuid.uuid4().hex}" for _ in range(4)]
     for order in orders[1:]:
         rehearsed = main_order(order, "somebody")
-        rehearsed["lines"][0]["amount"] = spend
+        rehearsed["lines"][0]["sku"] = sku
         assert (await client.call("POST", "/v1/orders", service=True, json_body=rehearsed)).status == 201
-    await client.report(orders[0], "ann", ("tv", spend))
+    await client.report(orders[0], "ann", (sku, 3000))
     known = "SELECT FROM main_orders WHERE order_id = ANY(%s)"
 
     async def settled() -> int:
