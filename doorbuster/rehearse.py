@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from doorbuster.apply import read_campaigns
 from doorbuster.data_dir import STACK, read_private, stack_settings
 from doorbuster.errors import Misconfigured
 from doorbuster.settings import SettingsError
+from doorbuster.supervisor import end_as_after_ctrl_c
 from doorbuster.tokens import make_token
 from reservation.validation import FieldError, Invalid
 
@@ -83,7 +83,7 @@ async def run_rehearse(rehearsal: Rehearsal, say: Say) -> Rehearsed:
     from loadtests.rehearsal.service import ServiceError
 
     # Told to end, it closes its copies as after a Ctrl-C: shoppers see them until then.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_as_after_ctrl_c()
     try:
         return await rehearse(rehearsal, say)
     except ServiceError as error:

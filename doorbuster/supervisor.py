@@ -131,6 +131,11 @@ async def _spawn(program: Program, environment: Mapping[str, str]) -> asyncio.su
             os.close(output)
 
 
+def end_as_after_ctrl_c() -> None:
+    """Have a SIGTERM end this process as a Ctrl-C does, so that it tidies up on the way out."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     """On Linux, have the kernel send `number` to the child when we are gone."""
     if not sys.platform.startswith("linux"):

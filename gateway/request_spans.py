@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
+from reservation.ids import is_campaign_id
 from reservation.tracing import CAMPAIGN, OUTCOME, Operation, SpanKind, Tracer
-
-_CAMPAIGN_ID = re.compile(r"[a-z0-9-]{1,64}")
 
 
 def tell_of_request(
@@ -28,7 +26,7 @@ def tell_of_request(
         attributes[OUTCOME] = operation.outcome
     if operation.reservation is None:
         campaign = (matched or {}).get("campaign", "")
-        if _CAMPAIGN_ID.fullmatch(campaign):
+        if is_campaign_id(campaign):
             attributes[CAMPAIGN] = campaign
     elif status == 404:
         operation.after = 0  # it is not there: nothing led here

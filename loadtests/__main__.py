@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from doorbuster.supervisor import die_with_parent
+from doorbuster.supervisor import die_with_parent, end_as_after_ctrl_c
 from loadtests.embedded import NotStarted, embedded
 from loadtests.scenarios import FLASH_SALE, SCENARIOS
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.users is not None:
         command += ["--peak-users", str(options.users)]
     # Told to end, also while its stack starts, it takes that down first.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_as_after_ctrl_c()
     try:
         return _play(command, options, others)
     except KeyboardInterrupt:

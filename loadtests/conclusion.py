@@ -32,13 +32,14 @@ def conclude(environment: Environment, **_: Any) -> None:
     options = Options.of(environment)
     monitor = monitor_of(environment)
     began_s = monitor.began_s if monitor else ended_s
+    seconds = ended_s - began_s
     if monitor:
         monitor.stop()
     wrong = _requests_wrong(environment) + (monitor.failed if monitor else [])
     climbed, checked = _thresholds(options, began_s, ended_s)
     planned_s = sum(stage.seconds for stage in options.stages)
-    if ended_s - began_s < planned_s - SLACK_SECONDS and not (climbed and climbed.broke):
-        wrong.append(f"stopped after {ended_s - began_s:.0f} of {planned_s} s")
+    if seconds < planned_s - SLACK_SECONDS and not (climbed and climbed.broke):
+        wrong.append(f"stopped after {seconds:.0f} of {planned_s} s")
     wrong += [f"{one.name}: {one.value}" for one in checked if not one.kept]
     if climbed and climbed.broke and climbed.held is None:
         wrong.append("not even the first step held")
@@ -55,7 +56,7 @@ def conclude(environment: Environment, **_: Any) -> None:
             host=environment.host or "",
             campaign=sale.campaign,
             began_s=began_s,
-            seconds=ended_s - began_s,
+            seconds=seconds,
             width_s=TIMELINE.width_s,
             rows=TIMELINE.rows(),
             stock=monitor.stock if monitor else {},

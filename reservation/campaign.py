@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from reservation.ids import CAMPAIGN_ID
 from reservation.text import has_control_characters
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,7 +78,7 @@ def rfc3339(ms: int) -> str:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-CampaignId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+CampaignId = Annotated[str, Field(pattern=rf"^{CAMPAIGN_ID}$")]
 Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(no_path)]
 Instant = Annotated[
     AwareDatetime,

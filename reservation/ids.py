@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 DIGEST_CHARS = 16
 """96 bits. The store keeps them in several places for each reservation."""
-_CAMPAIGN = r"[a-z0-9-]{1,64}"
+CAMPAIGN_ID = r"[a-z0-9-]{1,64}"
+"""A regular expression: what a campaign may be called."""
 _DIGEST = rf"[A-Za-z0-9_-]{{{DIGEST_CHARS}}}"
-_RESERVATION = re.compile(rf"({_CAMPAIGN})\.({_DIGEST})")
-_PAYMENT = re.compile(rf"({_CAMPAIGN}\.{_DIGEST})\.(([a-z]+)(?:-([2-9]|[1-9]\d))?)")
+_RESERVATION = re.compile(rf"({CAMPAIGN_ID})\.({_DIGEST})")
+_PAYMENT = re.compile(rf"({CAMPAIGN_ID}\.{_DIGEST})\.(([a-z]+)(?:-([2-9]|[1-9]\d))?)")
 
 
 class Stage(StrEnum):
@@ -45,6 +46,11 @@ class ReservationId(NamedTuple):
         """The id that `text` spells, or None when it spells none."""
         match = _RESERVATION.fullmatch(text)
         return cls(match[1], match[2]) if match else None
+
+
+def is_campaign_id(text: str) -> bool:
+    """Whether a campaign may be called so. What comes from outside may be anything."""
+    return re.fullmatch(CAMPAIGN_ID, text) is not None
 
 
 def digest_of(campaign: str, user: str, idempotency_key: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from reservation.ids import is_campaign_id
 from settlement.book import BookUnavailable
 from settlement.dsn import complete
 from settlement.report.facts import Became, Change, Facts, Refunds
@@ -50,7 +51,7 @@ class ReportReader:
                     await connection.execute(said)
                 # What no campaign is called is asked for too, and the book cannot even be told of some of it.
                 return [
-                    await _Reading(connection, campaign).facts() if campaign.isprintable() else None
+                    await _Reading(connection, campaign).facts() if is_campaign_id(campaign) else None
                     for campaign in campaigns
                 ]
         except (psycopg.Error, OSError) as error:

@@ -41,7 +41,6 @@ Patrol.pause_seconds, Patrol.share = 0.5, 0.5
 main()
 """
 """A command of ours whose patrol goes round more often, as all is more often here."""
-"""Below those that the kernel gives to whoever connects."""
 STANDBY_PORT = 5433
 """Of its socket, beside that of the one that it follows."""
 _RABBIT = """\
