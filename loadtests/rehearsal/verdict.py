@@ -110,10 +110,10 @@ def _saturated(step: Figures, limits: Limits) -> tuple[str, list[str]]:
         and not (step.p99_ms > limits.p99_ms or step.unanswered)
     ):
         return _settling(step)
-    return _serving(step) if late else _settling(step)
+    return _serving(step, limits) if late else _settling(step)
 
 
-def _serving(step: Figures) -> tuple[str, list[str]]:
+def _serving(step: Figures, limits: Limits) -> tuple[str, list[str]]:
     """A gateway, or the Redis behind it."""
     told, why = step.told, []
     if told.store_failures:
@@ -130,6 +130,8 @@ def _serving(step: Figures) -> tuple[str, list[str]]:
         if redis > BUSY_CORE and redis > (each or 0.0):
             return REDIS, why
     slow_ms = max(told.gateway_p99_ms or 0.0, step.p99_ms)
+    if step.share(step.unanswered) > limits.unanswered_share:
+        slow_ms = max(slow_ms, limits.p99_ms)  # who got no answer waited longer than all who got one
     loop_is_late = told.loop_lag_p99_ms is not None and told.loop_lag_p99_ms > LOOP_PART * slow_ms
     store_is_slow = told.store_p99_ms is not None and told.store_p99_ms > STORE_PART * slow_ms
     # A late loop makes every command look slow; a slow store makes no loop late.

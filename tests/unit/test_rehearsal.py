@@ -265,6 +265,10 @@ CULPRITS: dict[str, tuple[Figures, str]] = {
     "a store whose core is full": (busy(SLOW, redis=0.97), REDIS),
     "gateways whose cores are full": (busy(SLOW, gateway=1.9, redis=0.6), GATEWAY),
     "a store that fails": (saying(replace(SLOW, unanswered=500), store_failures=40.0), REDIS),
+    "one gateway stands still, and the others are quick": (
+        saying(replace(FINE, unanswered=420, p99_ms=11.0), gateway_p99_ms=11.0, store_p99_ms=9.0),
+        GATEWAY,
+    ),
     "nobody answers, and nothing is known": (
         replace(FINE, unanswered=1000, told=Told(), cores={}, processes={}),
         GATEWAY,
