@@ -7,7 +7,7 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -21,12 +21,13 @@ from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.cluster import Cluster
 from reservation.desk import Desk
-from reservation.durability import durability
+from reservation.durability import Durability, durability
 from reservation.observer import NOBODY, Observer
 from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.outcomes import StoreUnavailable
 from reservation.redis_store import RedisStore
+from reservation.replicas import Replicas
 from reservation.servers import Servers, all_clients, connected
 from reservation.tracing import NO_TRACER, Tracer
 from reservation.traffic import TrafficLog
@@ -88,11 +89,15 @@ async def tracer(settings: Settings, role: str) -> AsyncIterator[Tracer]:
 def _store(
     servers: Servers, settings: Settings, observer: Observer = NOBODY, tracer: Tracer = NO_TRACER
 ) -> RedisStore:
-    return RedisStore(servers, replicas=settings.redis_replicas, observer=observer, tracer=tracer)
+    return RedisStore(servers, replicas=_replicas(settings), observer=observer, tracer=tracer)
 
 
 def _outbox(servers: Servers, settings: Settings, observer: Observer) -> Outbox:
-    return Outbox(servers, consumer_name(), replicas=settings.redis_replicas, observer=observer)
+    return Outbox(servers, consumer_name(), replicas=_replicas(settings), observer=observer)
+
+
+def _replicas(settings: Settings) -> Replicas:
+    return Replicas(settings.redis_replicas, settings.redis_replicas_on_disk)
 
 
 @asynccontextmanager
@@ -129,6 +134,8 @@ async def _check_store(settings: Settings) -> None:
             raise SettingsError(
                 f"{PREFIX}REDIS_URL: this Redis is not a cluster; say redis:// without +cluster"
             )
+    if settings.redis_replicas_on_disk:
+        _check_disks(settings, all_found)
     found = max(all_found, key=lambda one: one.defect)
     if not found.defect:
         _log.info("durability", lost_with_its_machine=found.loses)
@@ -136,6 +143,16 @@ async def _check_store(settings: Settings) -> None:
         _log.warning("unsafe_redis", reason=found.defect)
     else:
         raise SettingsError(f"{PREFIX}REDIS_URL: this Redis {found.defect}, or {PREFIX}ALLOW_UNSAFE_REDIS=1")
+
+
+def _check_disks(settings: Settings, all_found: Sequence[Durability]) -> None:
+    """Raises SettingsError if these cannot say what is on disk, or not soon enough."""
+    name = f"{PREFIX}REDIS_REPLICAS_ON_DISK"
+    if not settings.redis_replicas:
+        raise SettingsError(f"{name}: set {PREFIX}REDIS_REPLICAS as well: how many")
+    hindered = max(one.slow_to_disk for one in all_found)
+    if hindered:
+        raise SettingsError(f"{name}: this Redis {hindered}")
 
 
 @asynccontextmanager

@@ -126,6 +126,8 @@ class Settings(BaseSettings):
 
     redis_replicas: Annotated[int, Field(ge=0, le=10)] = 0
     """Replicas that must have a change before it is acknowledged."""
+    redis_replicas_on_disk: bool = False
+    """Whether they, and the server itself, must have it on disk."""
     allow_unsafe_redis: bool = False
     """Whether a Redis that evicts, or does not persist, is used all the same."""
 

@@ -24,6 +24,8 @@ class Durability(NamedTuple):
     """Whether it is a node of a cluster."""
     fsync: str
     """When the journal is on disk: always, everysec or no; empty where it does not say."""
+    tells_disk: bool
+    """Whether it can say when something is on disk (WAITAOF)."""
 
     @property
     def defect(self) -> str:
@@ -32,6 +34,17 @@ class Durability(NamedTuple):
             return "evicts keys when its memory is full; set maxmemory-policy noeviction"
         if not self.appends and not self.saves:
             return "does not persist; set appendonly yes"
+        return ""
+
+    @property
+    def slow_to_disk(self) -> str:
+        """Why nobody can wait until something is on its disk; empty if they can."""
+        if not self.tells_disk:
+            return "has no WAITAOF; Redis 7.2 and Valkey have"
+        if not self.appends:
+            return "keeps no journal; set appendonly yes"
+        if self.fsync not in ("always", ""):
+            return f"has appendfsync {self.fsync}, for which every answer would wait; set appendfsync always"
         return ""
 
     @property
@@ -49,6 +62,8 @@ async def durability(client: Redis) -> Durability:
     try:
         info = await client.info()  # all of it: before Redis 7, it is one section or all
         said = await _configuration(client)
+        # One word to redis-py, which would make something else of two.
+        (waitaof,) = await client.execute_command("COMMAND INFO", "WAITAOF")  # type: ignore[no-untyped-call]
     except (RedisError, OSError) as error:
         if unable(error):
             raise StoreUnavailable(str(error)) from error
@@ -59,6 +74,7 @@ async def durability(client: Redis) -> Durability:
         saves=bool(said.get("save")),
         clustered=bool(info.get("cluster_enabled", True)),
         fsync=said.get("appendfsync", ""),
+        tells_disk=waitaof is not None,
     )
 
 

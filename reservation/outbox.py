@@ -22,6 +22,7 @@ from reservation.keys import ALL_SHARDS, ShardKeys
 from reservation.observer import NOBODY, Observer
 from reservation.pipes import Pipes, together
 from reservation.record import MadeOn, Record
+from reservation.replicas import NO_REPLICAS, Replicas
 from reservation.scripts import script
 from reservation.servers import Servers
 
@@ -111,9 +112,14 @@ class Outbox:
     """Reads the outbox as one consumer. Every method may raise StoreUnavailable."""
 
     def __init__(
-        self, servers: Servers, consumer: str, *, replicas: int = 0, observer: Observer = NOBODY
+        self,
+        servers: Servers,
+        consumer: str,
+        *,
+        replicas: Replicas = NO_REPLICAS,
+        observer: Observer = NOBODY,
     ) -> None:
-        """As many `replicas` must have what `next` gives: what they lack was never acknowledged."""
+        """`replicas` must have what `next` gives: what they lack was never acknowledged."""
         self._replicas = replicas
         self._fence = Fence()
         self._pipes = Pipes(servers, self._fence.enter, observer=observer)
@@ -161,7 +167,7 @@ class Outbox:
 
     async def _replicated(self, entries: list[Entry]) -> list[Entry]:
         """These, once replicas have them. Raises StoreUnavailable; then they come again, as if we died."""
-        if self._replicas and entries:
+        if self._replicas.count and entries:
             await together(pipe.confirm(self._replicas) for pipe in self._pipes.all)
         return entries
 

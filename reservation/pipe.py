@@ -37,6 +37,7 @@ from redis.exceptions import (
 
 from reservation.observer import NOBODY, Failure, Observer
 from reservation.outcomes import StoreUnavailable
+from reservation.replicas import NO_REPLICAS, Replicas
 from reservation.scripts import Script
 
 Ask = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
@@ -49,7 +50,7 @@ REPLY_SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.005
 """How exactly the store's time is told from our own."""
 REPLICAS_MS_MAX = 500
-"""For how long a write waits for the replicas that must have it."""
+"""For how long a write waits for the replicas that must have it; as long again, for their disks."""
 PROBE_MS = 50
 """For how long it is waited for them to be there again: meanwhile nobody is served."""
 AWAY_SECONDS = 0.1, 0.25
@@ -150,13 +151,13 @@ class Pipe:
         enter: Enter | None = None,
         elsewhere: Elsewhere | None = None,
         *,
-        replicas: int = 0,
+        replicas: Replicas = NO_REPLICAS,
         observer: Observer = NOBODY,
     ) -> None:
         self.client = client
         self.observer = observer
         self.replicas = replicas
-        """As many must have a write before it is answered."""
+        """Who must have a write before it is answered."""
         self._enter = enter
         self._elsewhere = elsewhere
         self._waiting: list[Waiting] = []
@@ -228,28 +229,30 @@ class Pipe:
         self.put(call)
         return call.reply
 
-    async def confirm(self, replicas: int) -> None:
-        """Return once so many replicas have all that there is now. Raises StoreUnavailable."""
-        if self._lacking:
-            raise StoreUnavailable(self._lacking, sent=True)
-        have = await self._have(replicas, REPLICAS_MS_MAX)
-        if have < replicas:
-            raise StoreUnavailable(_lack(have, replicas), sent=True)
+    async def confirm(self, replicas: Replicas) -> None:
+        """Return once they have all that there is now. Raises StoreUnavailable."""
+        lacking = self._lacking or await self._missing(replicas, REPLICAS_MS_MAX)
+        if lacking:
+            raise StoreUnavailable(lacking, sent=True)
 
-    async def _have(self, replicas: int, ms_max: int) -> int:
-        """How many replicas have all that there is now; after so long, if they are too few."""
-        # WAIT is about what there was when its connection was last used: so that is now.
-        _, have = await asyncio.gather(self.call("PING"), self.call("WAIT", replicas, ms_max))
-        return int(have)
+    async def _missing(self, replicas: Replicas, ms_max: int) -> str:
+        """What they lack of all that there is now, after so long; nothing, where they have it."""
+        # The waits are about what there was when their connection was last used: so that is now.
+        asked = [self.call(*command) for command in (("PING",), *replicas.waits(ms_max))]
+        _, *replies = await asyncio.gather(*asked, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, StoreUnavailable):
+                raise reply
+        return replicas.lacking(replies)
 
-    def lacks(self, have: object) -> str:
-        """So few replicas have what was written; what that is called. Called by the wire.
+    def lacks(self, lacking: str) -> str:
+        """Replicas lack something of what was written; what that is called from now on. Called by the wire.
 
         Whoever comes now would wait as long and know as little, and all others behind them. So writes are
         refused before they are sent, until the replicas are there again.
         """
         if not self._lacking:
-            self._lacking = _lack(have, self.replicas)
+            self._lacking = lacking
             self._probe_soon()
         return self._lacking
 
@@ -262,14 +265,14 @@ class Pipe:
             self._probing = asyncio.ensure_future(self._probe())
 
     async def _probe(self) -> None:
-        wire, have = self._wire, 0
+        wire, missing = self._wire, "unknown"
         with suppress(StoreUnavailable):
-            have = await self._have(self.replicas, PROBE_MS)
+            missing = await self._missing(self.replicas, PROBE_MS)
         if self._lacking and wire is self._wire:
-            if have >= self.replicas:
-                self._lacking = ""
-            else:
+            if missing:
                 self._probe_soon()
+            else:
+                self._lacking = ""
 
     def answered(self, batch: list[Waiting], replies: list[Any], seconds: float, sent_at: float) -> None:
         """A batch has come back. Called by the wire."""
@@ -429,11 +432,9 @@ class _Wire(asyncio.Protocol):
         self._sent_at = self._looked_at = time.monotonic()
         self._next_look = self._loop.call_later(LOOK_SECONDS, self._look)
         commands = [hiredis.pack_command(tuple(waiting.command())) for waiting in batch]
+        if any(waiting.writes for waiting in batch):
+            commands += map(hiredis.pack_command, self._pipe.replicas.waits(REPLICAS_MS_MAX))
         self._expected = len(commands)
-        if self._pipe.replicas and any(waiting.writes for waiting in batch):
-            wait: tuple[Any, ...] = ("WAIT", self._pipe.replicas, REPLICAS_MS_MAX)
-            commands.append(hiredis.pack_command(wait))
-            self._expected += 1
         self._transport.write(b"".join(commands))
 
     def data_received(self, data: bytes) -> None:
@@ -463,11 +464,12 @@ class _Wire(asyncio.Protocol):
         return self._looked_at - self._sent_at
 
     def _replicated(self, batch: list[Waiting], replies: list[Any]) -> list[Any]:
-        """The replies, but that nobody knows what becomes of a write that too few replicas have."""
-        *own, have = replies
-        if isinstance(have, int) and have >= self._pipe.replicas:
+        """The replies, but that nobody knows what becomes of a write that replicas lack."""
+        own, waits = replies[: len(batch)], replies[len(batch) :]
+        lacking = self._pipe.replicas.lacking(waits)
+        if not lacking:
             return own
-        unknown = StoreUnavailable(self._pipe.lacks(have), sent=True)
+        unknown = StoreUnavailable(self._pipe.lacks(lacking), sent=True)
         return [
             unknown if waiting.writes and not isinstance(reply, Exception) else reply
             for waiting, reply in zip(batch, own, strict=True)
@@ -486,10 +488,6 @@ class _Wire(asyncio.Protocol):
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
-
-
-def _lack(have: object, replicas: int) -> str:
-    return f"{have} of {replicas} replicas have it"
 
 
 async def _reply(connection: Any) -> Any:

@@ -23,6 +23,7 @@ from reservation.observer import NOBODY, Failure, Observer
 from reservation.outcomes import StoreUnavailable
 from reservation.pipe import Enter, Pipe, Waiting, unable
 from reservation.redis_url import Node
+from reservation.replicas import NO_REPLICAS, Replicas
 
 HOPS_MAX = 5
 """How often a command is sent on, or once more. Then who asked is told that the store is away."""
@@ -39,7 +40,7 @@ class Pipes:
         servers: Redis | Cluster,
         enter: Enter | None = None,
         *,
-        replicas: int = 0,
+        replicas: Replicas = NO_REPLICAS,
         observer: Observer = NOBODY,
     ) -> None:
         self._enter = enter

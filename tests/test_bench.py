@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from loadtests.bench import openload, peak, scale, settle
+from loadtests.bench import durability, openload, peak, scale, settle
 from loadtests.bench.__main__ import run, write
 from loadtests.bench.cpu import CpuUse
 from loadtests.bench.figures import Figure, Figures
@@ -70,6 +70,17 @@ class TestARound:
     def test_of_full_stores_reserves_in_each(self, tmp_path: Path) -> None:
         figures = run(short(tmp_path, "scale"), Console(quiet=True))
         assert figures.subjects(scale.PART) == [scale.EMPTY, scale.FULL, scale.MANY]
+        for one in figures.all():
+            assert one.median > 0, one
+
+    def test_of_durability_has_every_group_where_it_is_said_to_be(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The others are between these.
+        ends = {name: durability.SETTINGS[name] for name in ("no fsync", durability.ON_DISKS)}
+        monkeypatch.setattr(durability, "SETTINGS", ends)
+        figures = run(short(tmp_path, "durability"), Console(quiet=True))
+        assert figures.subjects(durability.PART) == list(ends)
         for one in figures.all():
             assert one.median > 0, one
 

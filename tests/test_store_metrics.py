@@ -17,6 +17,7 @@ from reservation.observer import Failure
 from reservation.outbox import Outbox
 from reservation.outcomes import StoreUnavailable
 from reservation.redis_store import RedisStore, connect_redis
+from reservation.replicas import Replicas
 from settlement.dead_letters import StoreDeadLetters
 from tests.contract.test_kernel import SALE
 from tests.counts import counted, rising
@@ -122,7 +123,7 @@ async def test_a_store_that_cannot_serve_is_told_and_so_are_replicas_that_are_no
         await store.reserve(terms, digest_of(SALE, "ann", "1"), "ann")
     await client.config_set("maxmemory", 0)
     assert (failed(Failure.UNABLE), failed(Failure.REPLICAS)) == (unable + 1, replicas)
-    alone = RedisStore(client, replicas=1, observer=metrics)
+    alone = RedisStore(client, replicas=Replicas(1), observer=metrics)
     with pytest.raises(StoreUnavailable):
         await alone.reserve(terms, digest_of(SALE, "bob", "1"), "bob")
     with pytest.raises(StoreUnavailable):

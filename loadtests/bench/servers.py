@@ -116,9 +116,9 @@ def http_server(
 
 
 @contextmanager
-def redis_server(home: Path, core: int, fsync: str) -> Iterator[Server]:
+def redis_server(home: Path, core: int, fsync: str, program: str | None = None) -> Iterator[Server]:
+    """`program` is one that takes Redis' options; None is the Redis that `up` embeds."""
     port = free_port()
-    program, _ = find_redis()
     options = {
         "port": str(port),
         "bind": "127.0.0.1",
@@ -130,7 +130,10 @@ def redis_server(home: Path, core: int, fsync: str) -> Iterator[Server]:
         # In so short a life, a fast subject would come to a rewrite of the log, and a slow one would not.
         "auto-aof-rewrite-percentage": "0",
     }
-    command = [str(program), *(part for name, value in options.items() for part in (f"--{name}", value))]
+    command = [
+        program or str(find_redis()[0]),
+        *(part for name, value in options.items() for part in (f"--{name}", value)),
+    ]
     with running("redis", pinned(core, *command), home, lambda: listens(port)) as pid:
         yield Server(port, pid)
 

@@ -1,4 +1,4 @@
-"""One suite over every store: the model, and the scripts on two versions of Redis, and on a cluster."""
+"""One suite over every store: the model, and the scripts on two Redis versions, Valkey, and a cluster."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Bench:
     """Type and id of every event in the outbox, in order."""
 
 
-@pytest.fixture(params=["model", "redis", "wheel-redis", "cluster"])
+@pytest.fixture(params=["model", "redis", "wheel-redis", "valkey", "cluster"])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     if request.param == "model":
         clock = [1_000_000_000_000]

@@ -23,10 +23,11 @@ SNAPSHOTS = (*NO_JOURNAL, "--save", "900", "1")
 EVICTS = ("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
 
 
-def refused(url: str, tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def refused(url: str, tmp_path: Path, *command: str, **given: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         **SECRETS,
+        **given,
         "DOORBUSTER_REDIS_URL": url,
         "DOORBUSTER_POSTGRES_DSN": "postgresql://127.0.0.1:1/none",
         "DOORBUSTER_AMQP_URL": "amqp://127.0.0.1:1/",
@@ -83,6 +84,39 @@ def test_a_cluster_that_is_none_is_refused_with_one_clear_line(redis_program: Pa
         found = refused(url.replace("redis://", "redis+cluster://").removesuffix("/0"), tmp_path, "sweeper")
     said = "doorbuster: DOORBUSTER_REDIS_URL: this Redis is not a cluster; say redis:// without +cluster"
     assert (found.returncode, found.stderr) == (2, f"{said}\n")
+
+
+@pytest.mark.parametrize(
+    ("which", "options", "why"),
+    [
+        ("redis_program", (), "has no WAITAOF; Redis 7.2 and Valkey have"),
+        ("wheel_redis_program", (), "has no WAITAOF; Redis 7.2 and Valkey have"),
+        ("valkey_program", SNAPSHOTS, "keeps no journal; set appendonly yes"),
+        (
+            "valkey_program",
+            ("--appendfsync", "everysec"),
+            "has appendfsync everysec, for which every answer would wait; set appendfsync always",
+        ),
+    ],
+    ids=["Redis 7.0", "Redis 6.2", "no journal", "everysec"],
+)
+def test_one_that_cannot_say_what_is_on_disk_is_refused_where_that_is_waited_for(
+    request: pytest.FixtureRequest, tmp_path: Path, which: str, options: tuple[str, ...], why: str
+) -> None:
+    asked = {"DOORBUSTER_REDIS_REPLICAS": "1", "DOORBUSTER_REDIS_REPLICAS_ON_DISK": "1"}
+    with redis_server(request.getfixturevalue(which), tmp_path, *options) as url:
+        found = refused(url, tmp_path, "sweeper", **asked)
+    said = f"doorbuster: DOORBUSTER_REDIS_REPLICAS_ON_DISK: this Redis {why}"
+    assert (found.returncode, found.stderr) == (2, f"{said}\n")
+
+
+def test_disks_of_how_many_replicas_are_waited_for_has_to_be_said(
+    valkey_program: Path, tmp_path: Path
+) -> None:
+    with redis_server(valkey_program, tmp_path) as url:
+        found = refused(url, tmp_path, "sweeper", DOORBUSTER_REDIS_REPLICAS_ON_DISK="1")
+    said = "DOORBUSTER_REDIS_REPLICAS_ON_DISK: set DOORBUSTER_REDIS_REPLICAS as well: how many"
+    assert (found.returncode, found.stderr) == (2, f"doorbuster: {said}\n")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +202,7 @@ def test_it_is_used_all_the_same_by_who_says_so(redis_program: Path, tmp_path: P
     ],
     ids=["always", "everysec", "no fsync", "snapshots", "nothing", "full memory refuses"],
 )
-@pytest.mark.parametrize("which", ["redis_program", "wheel_redis_program"])
+@pytest.mark.parametrize("which", ["redis_program", "wheel_redis_program", "valkey_program"])
 def test_what_goes_with_its_machine_is_known(
     request: pytest.FixtureRequest,
     tmp_path: Path,

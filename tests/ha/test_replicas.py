@@ -14,6 +14,7 @@ from reservation.kernel import Terms
 from reservation.outbox import Outbox
 from reservation.outcomes import Outcome, StoreUnavailable
 from reservation.redis_store import RedisStore
+from reservation.replicas import Replicas
 from reservation.servers import connect_redis
 from tests.ha.shoppers import on_sale
 from tests.servers import free_port, redis_server
@@ -34,13 +35,13 @@ class Replicated:
         self.url = running.enter_context(redis_server(program, home / "primary", *options, port=self._port))
         self._replica = running.enter_context(ExitStack())
 
-    def follow(self) -> str:
+    def follow(self, *journal: str) -> str:
         """Start the replica, with nothing in it; its URL."""
         home = self._home / "replica"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
         # With a journal, it would not stop before it has written all that it was sent into one.
-        options = ("--replicaof", f"127.0.0.1 {self._port}", "--appendonly", "no")
+        options = ("--replicaof", f"127.0.0.1 {self._port}", *(journal or ("--appendonly", "no")))
         return self._replica.enter_context(redis_server(self._program, home, *options))
 
     def leave(self) -> None:
@@ -56,7 +57,7 @@ def replicated(redis_program: Path, tmp_path: Path) -> Iterator[Replicated]:
 @pytest.fixture
 async def store(replicated: Replicated) -> AsyncIterator[RedisStore]:
     async with connect_redis(replicated.url) as client:
-        yield RedisStore(client, replicas=1)
+        yield RedisStore(client, replicas=Replicas(1))
 
 
 async def followed(url: str) -> None:
@@ -133,7 +134,7 @@ async def test_what_no_replica_has_is_not_settled(replicated: Replicated, store:
     await followed(replicated.follow())
     terms = await sold_from(store)
     async with connect_redis(replicated.url) as client:
-        outbox = Outbox(client, "relay", replicas=1)
+        outbox = Outbox(client, "relay", replicas=Replicas(1))
         await outbox.open()
         found = [entry.envelope["type"] for entry in await outbox.next()]
         assert found == ["campaign_changed", "reserved"]
@@ -164,3 +165,50 @@ async def test_what_was_read_is_confirmed_only_where_a_replica_has_it(
         await store.confirm(SALE)
     await followed(replicated.follow())
     await caught_up(store)
+
+
+@pytest.fixture
+def on_disks(valkey_program: Path, tmp_path: Path) -> Iterator[Replicated]:
+    with ExitStack() as running:
+        yield Replicated(valkey_program, tmp_path, running)
+
+
+async def configured(url: str, name: str, value: str) -> None:
+    async with connect_redis(url) as client:
+        await client.config_set(name, value)
+
+
+async def test_what_is_acknowledged_is_on_the_disk_of_the_replica_where_that_is_asked(
+    on_disks: Replicated,
+) -> None:
+    """A replica that has everything in memory, and whose disk stands still, has nothing acknowledged."""
+    url = on_disks.follow("--appendonly", "yes", "--appendfsync", "always")
+    await followed(url)
+    async with connect_redis(on_disks.url) as client:
+        store, in_memory = (RedisStore(client, replicas=Replicas(1, disk)) for disk in (True, False))
+        terms = await sold_from(store)
+        for user in ("ann", "bob"):
+            assert (await store.reserve(terms, digest_of(SALE, user, ""), user)).outcome is Outcome.MOVED
+        await configured(url, "appendonly", "no")
+        assert (await in_memory.reserve(terms, digest_of(SALE, "dan", ""), "dan")).outcome is Outcome.MOVED
+        with pytest.raises(StoreUnavailable, match="0 of 1 replicas have it on disk") as caught:
+            await store.reserve(terms, digest_of(SALE, "eve", ""), "eve")
+        assert caught.value.sent, "it may come to be"
+        with pytest.raises(StoreUnavailable, match="on disk") as caught:
+            await store.reserve(terms, digest_of(SALE, "fay", ""), "fay")
+        assert not caught.value.sent, "who comes now is refused at once"
+        await configured(url, "appendonly", "yes")
+        await caught_up(store)
+        assert (await store.reserve(terms, digest_of(SALE, "eve", ""), "eve")).outcome is Outcome.REPLAYED
+
+
+async def test_a_primary_that_keeps_no_journal_any_more_acknowledges_nothing(on_disks: Replicated) -> None:
+    await followed(on_disks.follow("--appendonly", "yes", "--appendfsync", "always"))
+    async with connect_redis(on_disks.url) as client:
+        store = RedisStore(client, replicas=Replicas(1, on_disk=True))
+        terms = await sold_from(store)
+        await configured(on_disks.url, "appendonly", "no")
+        with pytest.raises(StoreUnavailable, match="appendonly is disabled"):
+            await store.reserve(terms, digest_of(SALE, "ann", ""), "ann")
+        with pytest.raises(StoreUnavailable, match="appendonly is disabled"):
+            await store.confirm(SALE)
