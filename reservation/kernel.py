@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 from reservation.fence import Run
 from reservation.ids import ReservationId
 from reservation.outcomes import (
+    AdjustOutcome,
     ConfigureOutcome,
     GrantOutcome,
     Outcome,
@@ -167,15 +168,6 @@ class Restored(NamedTuple):
     counter: str
 
 
-class Miscount(NamedTuple):
-    """A counter that is not what the reservations claim of it."""
-
-    counter: str
-    """As a snapshot names it; or the units of a state and an offer: state/sku."""
-    claimed: int
-    counted: int
-
-
 class Changes(NamedTuple):
     """Campaigns changed since a cursor, and the cursor to ask with next."""
 
@@ -242,8 +234,22 @@ class Snapshot(NamedTuple):
     caps: Mapping[str, int]
     tally: Mapping[str, int]
     reservations: Sequence[Reservation]
-    unsettled: frozenset[str]
-    """Reservation ids with an event that has not left the outbox."""
+    adjusted: int = 0
+    """How often its counters had been adjusted."""
+
+
+class Miscount(NamedTuple):
+    """A counter that is not what the reservations claim of it."""
+
+    counter: str
+    """As a snapshot names it; or, where `tallied`, the units of a state and an offer: state/sku."""
+    claimed: int
+    counted: int
+    tallied: bool = False
+
+    @property
+    def lacks(self) -> int:
+        return self.claimed - self.counted
 
 
 INDEX_IDS_MAX = 100
@@ -316,9 +322,8 @@ class Store(Protocol):
         """Tell the book of a reservation once more, as it is."""
         ...
 
-    async def recount(self, campaign: str, *, mend: bool) -> list[Miscount]:
-        """Counters that are not what the reservations claim of them, at one instant. With `mend`, each is
-        moved by the difference. A user who has no reservation is not looked at."""
+    async def adjust(self, campaign: str, adjusted: int, miscounts: Sequence[Miscount]) -> AdjustOutcome:
+        """Move counters by what a snapshot found them to differ, if none was adjusted since that snapshot."""
         ...
 
     async def confirm(self, campaign: str) -> None:
@@ -372,7 +377,9 @@ class Store(Protocol):
         """
         ...
 
-    async def snapshot(self, campaign: str) -> Snapshot | None: ...
+    async def snapshot(self, campaign: str) -> Snapshot | None:
+        """All of a campaign as it is at one instant, but for users who have no reservation."""
+        ...
 
     async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
         """Stand in line for what a reservation on these terms would take."""

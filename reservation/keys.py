@@ -121,7 +121,8 @@ class CampaignKeys:
     @cached_property
     def campaign(self) -> str:
         """Hash: revision, status, document, changed_at; ends_at and final_at of its ranking; how many are
-        waiting in its queues, and how many tickets they were given."""
+        waiting in its queues, and how many tickets they were given; trail_until; how often its counters
+        were adjusted."""
         return f"{self.prefix}:campaign"
 
     @cached_property
@@ -143,6 +144,11 @@ class CampaignKeys:
     def reservations(self) -> str:
         """Hash: digest -> packed record, short while nothing has happened to it."""
         return f"{self.prefix}:reservations"
+
+    @cached_property
+    def trail(self) -> str:
+        """Stream: digests of what is made or moved while somebody takes a snapshot: until trail_until, ms."""
+        return f"{self.prefix}:trail"
 
     @cached_property
     def terms(self) -> str:
@@ -186,12 +192,12 @@ class CampaignKeys:
     @cached_property
     def for_snapshot(self) -> tuple[str, ...]:
         """KEYS of snapshot.lua, in its order."""
-        return self._named("campaign used caps tally reservations terms users outbox ranking")
+        return self._named("campaign trail reservations used caps tally terms users ranking run")
 
     @cached_property
     def for_restore(self) -> tuple[str, ...]:
         """KEYS of restore.lua, in its order."""
-        return self._named("campaign used caps tally reservations terms users deadlines ranking")
+        return self._named("campaign used caps tally reservations terms users deadlines ranking trail")
 
     @cached_property
     def for_restate(self) -> tuple[str, ...]:
@@ -199,9 +205,9 @@ class CampaignKeys:
         return self._named("reservations terms outbox unsettled")
 
     @cached_property
-    def for_recount(self) -> tuple[str, ...]:
-        """KEYS of recount.lua, in its order."""
-        return self._named("campaign used tally reservations terms users ranking")
+    def for_adjust(self) -> tuple[str, ...]:
+        """KEYS of adjust.lua, in its order."""
+        return self._named("campaign used tally users ranking")
 
     @cached_property
     def for_rank(self) -> tuple[str, ...]:
@@ -231,7 +237,7 @@ class OfferKeys(CampaignKeys):
     def for_reserve(self, hold_ms: int) -> tuple[str, ...]:
         """KEYS of reserve.lua, in its order."""
         before = self._named("campaign used caps tally reservations terms users")
-        after = self._named("hold_times deadlines outbox unsettled queue places queues fence")
+        after = self._named("hold_times deadlines outbox unsettled queue places queues fence trail")
         return (*before, self.shard.holds(hold_ms), *after)
 
     @cached_property
@@ -239,7 +245,7 @@ class OfferKeys(CampaignKeys):
         """KEYS of move.lua, in its order."""
         return self._named(
             "campaign used caps tally reservations terms users deadlines outbox unsettled queue places"
-            " ranking final fence"
+            " ranking final fence trail"
         )
 
     @cached_property

@@ -37,6 +37,7 @@ from reservation.kernel import (
     Terms,
 )
 from reservation.outcomes import (
+    AdjustOutcome,
     ConfigureOutcome,
     GrantOutcome,
     Outcome,
@@ -74,6 +75,7 @@ class _Campaign:
     ends_at_ms: int = 0
     final: tuple[int, dict[str, int]] | None = None
     """The end that the ranking was closed at, and the ranking as it was."""
+    adjusted: int = 0
     queues: dict[str, list[Place]] = field(default_factory=dict)
     """By sku: who stands in line, in order."""
 
@@ -325,31 +327,16 @@ class ModelStore:
         self.outbox.append(ModelEvent(event, str(reservation_id), found, b"{}"))
         return RestateOutcome.RESTATED
 
-    async def recount(self, campaign: str, *, mend: bool) -> list[Miscount]:
+    async def adjust(self, campaign: str, adjusted: int, miscounts: Sequence[Miscount]) -> AdjustOutcome:
         found = self._campaigns.get(campaign)
         if found is None:
-            return []
-        used, tally = Counter[str](), Counter[str]()
-        users = {one.user for one, _ in found.reservations.values()}
-        for one, _ in found.reservations.values():
-            tally[f"{one.state}/{one.sku}"] += one.quantity
-            for name, n in one.claims:
-                used[self._counter(name, one.user)] += n
-        of_others = {name for name in found.used if "@" in name and name.partition("@")[2] not in users}
-        of_others -= {name for name in found.used if name.startswith(RANKED)}
-        queued = {name for name in found.tally if name.startswith("waiting/")}
-        counted = [
-            (found.used, used, found.used.keys() - of_others),
-            (found.tally, tally, found.tally.keys() - queued),
-        ]
-        miscounts: list[Miscount] = []
-        for counters, claimed, known in counted:
-            for name in {*known, *claimed}:
-                if counters[name] != claimed[name]:
-                    miscounts.append(Miscount(name, claimed[name], counters[name]))
-                    if mend:
-                        counters[name] = claimed[name]
-        return miscounts
+            return AdjustOutcome.ABSENT
+        if found.adjusted != adjusted:
+            return AdjustOutcome.CONFLICT
+        for one in miscounts:
+            (found.tally if one.tallied else found.used)[one.counter] += one.lacks
+        found.adjusted += 1
+        return AdjustOutcome.ADJUSTED
 
     def _take(self, campaign: _Campaign, steps: Mapping[str, int], user: str, now: int) -> None:
         if any(step != 0 and name.startswith("#") for name, step in steps.items()):
@@ -478,7 +465,7 @@ class ModelStore:
             dict(found.caps),
             dict(found.tally),
             [reservation for reservation, _ in found.reservations.values()],
-            frozenset(event.id for event in self.outbox),
+            found.adjusted,
         )
 
     async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:

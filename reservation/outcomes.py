@@ -49,6 +49,14 @@ class RestoreOutcome(StrEnum):
     RESTORED = "restored"
 
 
+class AdjustOutcome(StrEnum):
+    """What became of counters that were to be moved by what they differ. Listed in order of precedence."""
+
+    ABSENT = "absent"
+    CONFLICT = "conflict"  # others have adjusted them since the snapshot
+    ADJUSTED = "adjusted"
+
+
 class RestateOutcome(StrEnum):
     """What became of what the store has and the book had not. Listed in order of precedence."""
 

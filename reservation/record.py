@@ -320,6 +320,12 @@ def unpack_record(packed: bytes) -> Record | ShortRecord:
     return ShortRecord(*places) if len(places) == len(ShortRecord._fields) else Record.of(places)
 
 
+def own_counters(campaign: str, user: str, packed: bytes | None) -> dict[str, int]:
+    """A user's own counters in this campaign, from what the shard keeps of them (lua/include/users.lua)."""
+    own = ormsgpack.unpackb(packed).get(campaign, ()) if packed else ()
+    return {f"{name}{user}": n for name, n in zip(own[1::2], own[2::2], strict=True)}
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """One user's claim on some units of an offer."""

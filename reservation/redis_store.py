@@ -35,8 +35,8 @@ from reservation.kernel import (
 )
 from reservation.keys import ALL_SHARDS, ShardKeys, campaign_keys, offer_keys, order_keys
 from reservation.observer import NOBODY, Observer
-from reservation.outbox import ids_of_entry
 from reservation.outcomes import (
+    AdjustOutcome,
     ConfigureOutcome,
     GrantOutcome,
     OrderOutcome,
@@ -48,17 +48,27 @@ from reservation.outcomes import (
     StoreUnavailable,
 )
 from reservation.pipes import Pipes, together
-from reservation.record import Facts, MadeOn, Record, Reservation, ShortRecord, unpack_record
+from reservation.record import (
+    Facts,
+    MadeOn,
+    Record,
+    Reservation,
+    ShortRecord,
+    own_counters,
+    unpack_record,
+)
 from reservation.replicas import NO_REPLICAS, Replicas
 from reservation.reserver import Reserver, claim_arguments, gate_arguments, made_on
 from reservation.scripts import Script, script
 from reservation.servers import Servers
 from reservation.servers import connect_redis as connect_redis
+from reservation.snapshot import read_pages
 from reservation.tracing import MADE, NO_TRACER, OUTCOME, Tracer, script_run, span_id_of
 
 _SCAN_COUNT = 500
 _ENTRIES_AT_ONCE = 64
 _KNOWN_TERMS_MAX = 10_000
+_ADJUSTED_AT_ONCE = 500
 ORDER_KEPT_MS = 180 * 24 * 3_600_000
 """A main order that nothing has happened to for so long is forgotten, and grants nothing any more."""
 
@@ -94,8 +104,7 @@ class RedisStore:
         self._restore = script("restore")
         self._restate = script("restate")
         self._lift = script("lift")
-        self._snapshot = script("snapshot")
-        self._recount = script("recount")
+        self._adjust = script("adjust")
         self._configure = script("configure")
         self._place = script("place")
         self._rank = script("rank")
@@ -197,17 +206,18 @@ class RedisStore:
         (outcome,) = await self._run(self._restate, keys.shard, keys.for_restate, args)
         return RestateOutcome(outcome.decode())
 
-    async def recount(self, campaign: str, *, mend: bool) -> list[Miscount]:
-        keys = campaign_keys(campaign)
-
-        async def count(client: Redis) -> Any:
-            names = keys.for_recount
-            return await client.eval(self._recount.source, len(names), *names, campaign, int(mend), RANKED)
-
-        # As long as a snapshot.
-        flat = await self._pipes.apart(keys.shard, count, name="recount", reads=not mend)
-        differing = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        return [Miscount(name.decode(), claimed, counted) for name, claimed, counted in differing]
+    async def adjust(self, campaign: str, adjusted: int, miscounts: Sequence[Miscount]) -> AdjustOutcome:
+        keys, outcome = campaign_keys(campaign), AdjustOutcome.ADJUSTED
+        for first in range(0, len(miscounts), _ADJUSTED_AT_ONCE):
+            args: list[Any] = [campaign, adjusted]
+            for one in miscounts[first : first + _ADJUSTED_AT_ONCE]:
+                args += (*_named(one), one.lacks)
+            (found,) = await self._run(self._adjust, keys.shard, keys.for_adjust, args)
+            outcome = AdjustOutcome(found.decode())
+            if outcome is not AdjustOutcome.ADJUSTED:
+                break
+            adjusted += 1
+        return outcome
 
     async def confirm(self, campaign: str) -> None:
         if self._replicas.count:
@@ -276,7 +286,7 @@ class RedisStore:
         used, caps, tally, known, *packed = answer
         own: dict[str, int] = {}
         for user, found in zip(users, packed, strict=True):
-            own |= _own_counters(campaign, user, found)
+            own |= own_counters(campaign, user, found)
         levels = (
             Level(int(n or own.get(name, 0)), int(cap or 0))
             for name, n, cap in zip(counters, used, caps, strict=True)
@@ -333,28 +343,24 @@ class RedisStore:
 
     async def snapshot(self, campaign: str) -> Snapshot | None:
         keys = campaign_keys(campaign)
-
-        async def read(client: Redis) -> Any:
-            names = keys.for_snapshot
-            return await client.eval(self._snapshot.source, len(names), *names)
-
-        # With millions of reservations it takes longer than others may wait.
-        found = await self._pipes.apart(keys.shard, read, name="snapshot", reads=True)
-        if not found:
+        # On a connection of its own: it is many pages, and nobody else is to wait for them.
+        pages = await self._pipes.apart(
+            keys.shard, lambda client: read_pages(client, campaign, keys), name="snapshot", reads=True
+        )
+        if pages is None:
             return None
-        used, caps, tally, reservations, terms, users, events, ranking = found
-        for name, packed in _pairs(terms):
+        for name, packed in _pairs(pages.terms):
             self._known_terms[campaign, name.decode()] = _KnownTerms(MadeOn.unpack(packed))
-        levels = _counts(dict(_pairs(used)))
-        levels |= {f"{RANKED}{user.decode()}": int(float(score)) for user, score in _pairs(ranking)}
-        for user, packed in _pairs(users):
-            levels |= _own_counters(campaign, user.decode(), packed)
+        levels = _counts(dict(_pairs(pages.used)))
+        levels |= {f"{RANKED}{user.decode()}": int(float(score)) for user, score in _pairs(pages.ranking)}
+        for own in pages.own.values():
+            levels |= own
         return Snapshot(
             levels,
-            _counts(dict(_pairs(caps))),
-            _counts(dict(_pairs(tally))),
-            await self._unpack_all(campaign, _pairs(reservations)),
-            frozenset(one for _, fields in events for one in ids_of_entry(dict(_pairs(fields)))),
+            _counts(dict(_pairs(pages.caps))),
+            _counts(dict(_pairs(pages.tally))),
+            await self._unpack_all(campaign, pages.records.items()),
+            pages.adjusted,
         )
 
     async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
@@ -586,10 +592,12 @@ def _user_of(counter: str) -> str:
     return user if at and not name.startswith("#") else ""
 
 
-def _own_counters(campaign: str, user: str, packed: bytes | None) -> dict[str, int]:
-    """A user's own counters in this campaign, from what the shard keeps of them."""
-    own = ormsgpack.unpackb(packed).get(campaign, ()) if packed else ()
-    return {f"{name}{user}": n for name, n in zip(own[1::2], own[2::2], strict=True)}
+def _named(one: Miscount) -> tuple[str, str, str]:
+    """Kind, name and user of a counter, as adjust.lua takes them."""
+    name, at, user = one.counter.partition("@")
+    if one.tallied or not at:
+        return "tally" if one.tallied else "used", one.counter, ""
+    return "ranked" if name.startswith("#") else "own", f"{name}@", user
 
 
 def _pairs(flat: Sequence[Any]) -> zip[tuple[Any, Any]]:

@@ -21,6 +21,7 @@ import orjson
 from reservation.campaign import stock_counter
 from reservation.catalog import parse_campaign
 from reservation.kernel import Snapshot, Store
+from reservation.miscounts import miscounts
 from reservation.record import LIVE, SOLD, PaymentStatus, Reservation, State
 from settlement.book import Book, OrderAudit
 
@@ -160,15 +161,6 @@ def _check_offers(audit: CampaignAudit, snapshot: Snapshot, skus: Sequence[str])
             )
         if offer.held + offer.sold > stock:
             audit.violate("I2", f"{sku}: {offer.held} held + {offer.sold} sold > {stock} stock")
-    by_state = Counter[str]()
-    for one in snapshot.reservations:
-        by_state[f"{one.state}/{one.sku}"] += one.quantity
-    counted = {name for name in snapshot.tally if not name.startswith("waiting/")}
-    for name in by_state.keys() | counted:
-        if by_state[name] != snapshot.tally.get(name, 0):
-            audit.violate(
-                "I1", f"{name}: {by_state[name]} units by record, {snapshot.tally.get(name, 0)} by tally"
-            )
 
 
 def _units(reservations: Iterable[Reservation], states: frozenset[State]) -> Counter[str]:
@@ -180,15 +172,13 @@ def _units(reservations: Iterable[Reservation], states: frozenset[State]) -> Cou
 
 
 def _check_counters(audit: CampaignAudit, snapshot: Snapshot) -> None:
-    """Every counter is exactly what the reservations claim of it."""
-    claimed = Counter[str]()
-    for one in snapshot.reservations:
-        for name, n in one.claims:
-            claimed[name + one.user if name.endswith("@") else name] += n
-    for counter in sorted(claimed.keys() | snapshot.used.keys()):
-        used = snapshot.used.get(counter, 0)
-        if claimed[counter] != used:
-            audit.violate("I1", f"{counter}: {claimed[counter]} claimed, {used} counted")
+    """Every counter is exactly what the reservations claim of it, and every tally the units by record."""
+    for one in miscounts(snapshot):
+        if one.tallied:
+            detail = f"{one.claimed} units by record, {one.counted} by tally"
+        else:
+            detail = f"{one.claimed} claimed, {one.counted} counted"
+        audit.violate("I1", f"{one.counter}: {detail}")
 
 
 def _check_quotas(audit: CampaignAudit, snapshot: Snapshot, quotas: dict[str | None, int | None]) -> None:

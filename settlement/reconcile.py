@@ -26,7 +26,8 @@ from reservation.catalog import parse_campaign
 from reservation.ids import ReservationId
 from reservation.kernel import Store, StoredCampaign
 from reservation.main_order import MainOrder
-from reservation.outcomes import ConfigureOutcome, RestateOutcome, RestoreOutcome
+from reservation.miscounts import miscounts
+from reservation.outcomes import AdjustOutcome, ConfigureOutcome, RestateOutcome, RestoreOutcome
 from reservation.record import Record, Reservation, State
 from reservation.steps import Event
 from settlement.book import PAGE_ROWS, Booked, BookedCampaign
@@ -122,8 +123,8 @@ class Reconciler:
         differences_max: int | None = None,
         counts: bool = True,
     ) -> None:
-        """Once `differences_max` of a campaign have been found, it looks no further there. Counting holds the
-        store up as an audit does; without `counts`, that is left out."""
+        """Once `differences_max` of a campaign have been found, it looks no further there. Counting reads all
+        of a campaign, as an audit does; without `counts`, that is left out."""
         self._store = store
         self._book = book
         self._settle_seconds_max = settle_seconds_max
@@ -200,10 +201,16 @@ class Reconciler:
     async def _counters(self, run: _Run, campaign: str) -> None:
         if not self._counts:
             return
-        for one in await self._store.recount(campaign, mend=run.repair):
+        snapshot = await self._store.snapshot(campaign)
+        found = miscounts(snapshot) if snapshot is not None else []
+        mended = False
+        if snapshot is not None and found and run.repair:
+            outcome = await self._store.adjust(campaign, snapshot.adjusted, found)
+            mended = outcome is AdjustOutcome.ADJUSTED
+        for one in found:
             detail = f"{one.claimed} claimed, {one.counted} counted"
             name = f"{campaign} {one.counter}"
-            run.found.differences.append(Difference(Drift.COUNTER_DIFFERS, name, detail, run.repair))
+            run.found.differences.append(Difference(Drift.COUNTER_DIFFERS, name, detail, mended))
 
     async def _caught_up(self, campaign: str, stored: StoredCampaign | None) -> BookedCampaign | None:
         """The campaign in the book, once that has heard of the stored one; or as far as it got in time."""

@@ -7,7 +7,7 @@
 --   What is left of an offer and would do for somebody in line is for the line only.
 --
 -- KEYS: campaign used caps tally reservations terms users deadlines outbox unsettled queue places
---   ranking final fence
+--   ranking final fence trail
 -- ARGV: campaign digest version revision opens_at opens_refusal closes_at closes_refusal
 --       first_refusal last_refusal heeds_status user sku quantity state hold_ms deadline facts
 --       type data queued claims...
@@ -42,7 +42,7 @@ if record[VERSION] ~= tonumber(ARGV[3]) then
 end
 
 -- 2. The campaign: there, as the caller knows it, and in its window by this clock.
-local refusal, waiting = refused_by_campaign(KEYS[1], KEYS[15], now, 4, ARGV[11] == '1')
+local refusal, waiting, trailed = refused_by_campaign(KEYS[1], KEYS[15], now, 4, ARGV[11] == '1')
 if refusal then
   return { refusal, now, '', '' }
 end
@@ -95,6 +95,9 @@ record[DEADLINE] = deadline
 record[FACTS] = ARGV[18]
 packed = cmsgpack.pack(record)
 redis.call('HSET', KEYS[5], digest, packed)
+if trailed then
+  redis.call('XADD', KEYS[16], '*', 'digests', digest)
+end
 redis.call('INCRBY', KEYS[10], 1)
 local entry_id = redis.call('XADD', KEYS[9], '*', 'type', ARGV[19], 'id', reservation_id,
   'record', packed, 'data', ARGV[20])

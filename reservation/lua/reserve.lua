@@ -6,7 +6,7 @@
 --   What is left of an offer and would do for somebody in line is for the line only.
 --
 -- KEYS: campaign used caps tally reservations terms users holds hold_times deadlines outbox unsettled
---   queue places queues fence
+--   queue places queues fence trail
 -- ARGV: campaign revision opens_at opens_refusal closes_at closes_refusal first_refusal last_refusal
 --       type data queued serves terms_name terms claims_end claims... who...
 --   revision       of the campaign that the terms were made from; 0 when none matters
@@ -46,7 +46,7 @@ end
 
 -- 1. The reservations that are there already, and the campaign: as the caller knows it, and open.
 local found = redis.call('HMGET', KEYS[5], unpack(digests))
-local refusal, waiting = refused_by_campaign(KEYS[1], KEYS[16], now, 2, true)
+local refusal, waiting, trailed = refused_by_campaign(KEYS[1], KEYS[16], now, 2, true)
 local wanted, queued, leave_later, packed_own, known_terms
 if not refusal then
   known_terms = redis.call('HGET', KEYS[6], terms_name)
@@ -112,6 +112,13 @@ for user, own in pairs(owns) do
   packed_owns[#packed_owns + 1], packed_owns[#packed_owns + 2] = user, pack_own(own, campaign)
 end
 redis.call('HSET', KEYS[5], unpack(records))
+if trailed then
+  local made_now = {}
+  for i = 1, #records, 2 do
+    made_now[#made_now + 1] = records[i]
+  end
+  redis.call('XADD', KEYS[17], '*', 'digests', table.concat(made_now, ' '))
+end
 redis.call('HSET', KEYS[7], unpack(packed_owns))
 redis.call('HINCRBY', KEYS[4], state .. '/' .. sku, quantity * #records / 2)
 redis.call('INCRBY', KEYS[12], #records / 2)

@@ -5,7 +5,7 @@
 --   No cap that the store keeps is exceeded: what was sold again meanwhile is not sold twice.
 --   There is no event: the book has it already.
 --
--- KEYS: campaign used caps tally reservations terms users deadlines ranking
+-- KEYS: campaign used caps tally reservations terms users deadlines ranking trail
 -- ARGV: campaign digest record
 --   record  a whole one, packed, as in include/record.lua
 --
@@ -17,7 +17,8 @@
 --@include claims
 
 local campaign, digest = ARGV[1], ARGV[2]
-if redis.call('EXISTS', KEYS[1]) == 0 then
+local live = redis.call('HMGET', KEYS[1], 'revision', 'trail_until')
+if not live[1] then
   return { 'absent', '' }
 end
 local wanted = cmsgpack.unpack(ARGV[3])
@@ -59,5 +60,8 @@ else
   redis.call('ZREM', KEYS[8], reservation_id)
 end
 redis.call('HSET', KEYS[5], digest, ARGV[3])
+if redis.call('TIME')[1] * 1000 < tonumber(live[2] or 0) then
+  redis.call('XADD', KEYS[10], '*', 'digests', digest)
+end
 redis.call('PUBLISH', 'doorbuster:moved:' .. reservation_id, wanted[VERSION])
 return { 'restored', '' }

@@ -12,6 +12,7 @@ from reservation.ids import ReservationId
 from reservation.kernel import INDEX_IDS_MAX, Claim, Gate, Move, Terms
 from reservation.keys import CampaignKeys, OfferKeys, OrderKeys, ShardKeys, offer_keys, order_keys
 from reservation.outcomes import (
+    AdjustOutcome,
     ConfigureOutcome,
     GrantOutcome,
     OrderOutcome,
@@ -40,7 +41,7 @@ OUTCOMES = {
     "forget": [],
     "enter": [],
     "lift": [],
-    "recount": [],
+    "adjust": [AdjustOutcome],
     "snapshot": [],
 }
 HOLD_MS = 60_000

@@ -55,7 +55,7 @@ async def state(shop: Shop) -> Snapshot:
     assert snapshot is not None
     tally = {name: n for name, n in snapshot.tally.items() if n}
     reservations = sorted(snapshot.reservations, key=str)
-    return snapshot._replace(tally=tally, reservations=reservations, unsettled=frozenset())
+    return snapshot._replace(tally=tally, reservations=reservations, adjusted=0)
 
 
 async def reconcile(

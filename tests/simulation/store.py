@@ -29,7 +29,7 @@ from reservation.kernel import (
 )
 from reservation.model import ModelEvent, ModelStore
 from reservation.outbox import IDLE_MS_MIN, Entry
-from reservation.outcomes import GrantOutcome, RestateOutcome, StoreUnavailable
+from reservation.outcomes import AdjustOutcome, GrantOutcome, RestateOutcome, StoreUnavailable
 from reservation.record import MadeOn, Record, Reservation
 from reservation.steps import Event
 from settlement.dead_letters import DeadLetter
@@ -300,8 +300,8 @@ class StoreClient:
         found: Restored = await self._write("restore", reservation_id, record)
         return found
 
-    async def recount(self, campaign: str, *, mend: bool) -> list[Miscount]:
-        found: list[Miscount] = await self._write("recount", campaign, mend=mend)
+    async def adjust(self, campaign: str, adjusted: int, miscounts: Sequence[Miscount]) -> AdjustOutcome:
+        found: AdjustOutcome = await self._write("adjust", campaign, adjusted, miscounts)
         return found
 
     async def confirm(self, campaign: str) -> None:

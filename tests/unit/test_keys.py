@@ -22,7 +22,7 @@ def test_all_keys_of_a_campaign_share_one_hash_tag() -> None:
             *keys.for_snapshot,
             *keys.for_restore,
             *keys.for_restate,
-            *keys.for_recount,
+            *keys.for_adjust,
             *keys.shard.for_forget,
             keys.shard.dead,
         }
@@ -40,7 +40,7 @@ def test_all_keys_of_a_main_order_share_one_hash_tag() -> None:
 
 
 SCRIPTS = [
-    *("reserve", "move", "restore", "restate", "recount", "place", "snapshot"),
+    *("reserve", "move", "restore", "restate", "adjust", "place", "snapshot"),
     *("configure", "rank", "grant", "order", "forget", "enter", "lift"),
 ]
 DECLARED = re.compile(r"KEYS\[\d+\]|[a-z]+_key")

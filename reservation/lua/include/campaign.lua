@@ -2,9 +2,9 @@
 
 -- ARGV from `at` on: revision opens_at opens_refusal closes_at closes_refusal first_refusal last_refusal;
 -- fence_key: whether the shard takes nothing; heeds_status: whether a campaign that is closed or paused refuses.
--- Returns the refusal or nil, and how many wait in the campaign's queues.
+-- Returns the refusal or nil, how many wait in the campaign's queues, and whether changes leave a trail.
 local function refused_by_campaign(campaign_key, fence_key, now, at, heeds_status)
-  local live = redis.call('HMGET', campaign_key, 'revision', 'status', 'waiting')
+  local live = redis.call('HMGET', campaign_key, 'revision', 'status', 'waiting', 'trail_until')
   if not live[1] or redis.call('EXISTS', fence_key) == 1 then
     return 'store_unavailable'
   end
@@ -30,5 +30,5 @@ local function refused_by_campaign(campaign_key, fence_key, now, at, heeds_statu
   if ARGV[at + 6] ~= '' then
     return ARGV[at + 6]
   end
-  return nil, tonumber(live[3] or 0)
+  return nil, tonumber(live[3] or 0), now < tonumber(live[4] or 0)
 end
