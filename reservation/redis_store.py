@@ -69,6 +69,7 @@ _SCAN_COUNT = 500
 _ENTRIES_AT_ONCE = 64
 _KNOWN_TERMS_MAX = 10_000
 _ADJUSTED_AT_ONCE = 500
+_UNPACKED_AT_ONCE = 500
 ORDER_KEPT_MS = 180 * 24 * 3_600_000
 """A main order that nothing has happened to for so long is forgotten, and grants nothing any more."""
 
@@ -493,10 +494,14 @@ class RedisStore:
 
     async def _unpack_all(self, campaign: str, packed: Iterable[tuple[bytes, bytes]]) -> list[Reservation]:
         """From digest, packed record."""
-        found = [
-            await self._unpack(ReservationId(campaign, digest.decode()), record) for digest, record in packed
-        ]
-        return [one for one in found if one is not None]
+        found: list[Reservation] = []
+        for digest, record in packed:
+            one = await self._unpack(ReservationId(campaign, digest.decode()), record)
+            if one is not None:
+                found.append(one)
+            if len(found) % _UNPACKED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # there may be a million
+        return found
 
     async def _terms(self, campaign: str, name: str) -> _KnownTerms:
         """The terms that a campaign keeps under this name. They never change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -295,8 +296,12 @@ class Book:
 
     async def audit_orders(self, campaign: str) -> dict[str, OrderAudit]:
         """The campaign's orders by reservation id."""
-        found = await self._all(statement("audit_orders"), {"campaign": campaign})
-        return {row[0]: OrderAudit(*row) for row in found}
+        found: dict[str, OrderAudit] = {}
+        for number, row in enumerate(await self._all(statement("audit_orders"), {"campaign": campaign})):
+            found[row[0]] = OrderAudit(*row)
+            if number % PAGE_ROWS == 0:
+                await asyncio.sleep(0)  # there may be a million
+        return found
 
     async def quotas(self, campaign: str) -> dict[str | None, int | None]:
         """The most generous quota by SKU, None for the campaign's; None where any number went."""
@@ -320,7 +325,10 @@ class Book:
         try:
             async with self._connection() as connection:
                 cursor = await connection.execute(query, parameters)
-                found = await cursor.fetchall()
+                found: list[Any] = []
+                while some := await cursor.fetchmany(PAGE_ROWS):
+                    found += some
+                    await asyncio.sleep(0)  # there may be a million, and others are to be served
         except (psycopg.Error, PoolTimeout, OSError) as error:
             BOOK_SECONDS.labels("unavailable").observe(time.monotonic() - started)
             raise BookUnavailable(str(error)) from error
