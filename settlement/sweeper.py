@@ -28,6 +28,8 @@ from settlement.retry import patiently
 
 BATCH_MAX = 500
 """Of one shard at a time, so that a hundred thousand holds that end together do not stop the sale."""
+ASIDE_SECONDS = 60.0
+"""What nobody can read is tried again after so long. Until then, what is due behind it comes first."""
 PAUSE_SECONDS = 0.05
 UNFINISHED_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
@@ -58,6 +60,8 @@ class Sweeper:
         self._patrol = patrol
         self._windows: dict[str, BalanceWindow] = {}
         """By campaign: the window that its reservations' appointments were last brought in line with."""
+        self._aside: dict[ReservationId, float] = {}
+        """What could not be read, until when."""
 
     def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """What is to run side by side: none waits for another."""
@@ -73,8 +77,11 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Deal with one batch of passed deadlines; how many were dealt with. Raises StoreUnavailable."""
-        due = await self._desk.due(BATCH_MAX)
-        lapsed = sum(await asyncio.gather(*(self._alone("lapse", self._desk.lapse, one) for one in due)))
+        now = time.monotonic()
+        self._aside = {one: until for one, until in self._aside.items() if until > now}
+        due = await self._desk.due(BATCH_MAX + len(self._aside))
+        mine = [one for one in due if one not in self._aside]
+        lapsed = sum(await asyncio.gather(*(self._alone("lapse", self._desk.lapse, one) for one in mine)))
         LAPSED.inc(lapsed)
         return lapsed
 
@@ -125,7 +132,8 @@ class Sweeper:
             except Fault:
                 raise
             except Exception:  # of another version's making, perhaps: the others are not to wait for it
-                if times := _sparing.times("not_lapsed"):  # and again with each batch, until it is mended
+                self._aside[reservation_id] = time.monotonic() + ASIDE_SECONDS
+                if times := _sparing.times("not_lapsed"):
                     _log.exception("not_lapsed", id=str(reservation_id), times=times)
                 return False
 

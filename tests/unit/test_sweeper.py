@@ -85,14 +85,32 @@ async def test_the_patrol_goes_round_again_after_nineteen_times_as_long_as_it_to
     assert third - second == pytest.approx(10 * LOOK_SECONDS * 20)
 
 
-async def test_what_cannot_be_ended_is_tried_with_each_batch_and_does_not_fill_the_disk() -> None:
-    desk, others = AsyncMock(), [AsyncMock() for _ in range(6)]
-    desk.due.return_value = [ReservationId("sale", f"{number:032x}") for number in range(BATCH_MAX)]
-    desk.lapse.side_effect = ValueError("what is this?")
+async def test_what_cannot_be_ended_keeps_nobody_else_and_is_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, desk, others = 0.0, AsyncMock(), [AsyncMock() for _ in range(6)]
+    unreadable = [ReservationId("sale", f"{number:032x}") for number in range(BATCH_MAX + 100)]
+    over = ReservationId("sale", "f" * 32)
+    ended = []
+
+    async def lapse(one: ReservationId) -> bool:
+        if one is not over:
+            raise ValueError("what is this?")
+        ended.append(one)
+        return True
+
+    async def due(limit: int) -> list[ReservationId]:
+        return [*unreadable, *(() if ended else (over,))][:limit]
+
+    desk.lapse, desk.due = AsyncMock(side_effect=lapse), due
     store, catalog, *rest = others
     tested: Any = Sweeper(store, catalog, desk, *rest)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     with capture_logs() as logs:
-        assert [await tested.sweep() for _ in range(3)] == [0, 0, 0]
-    assert desk.lapse.await_count == 3 * BATCH_MAX
+        assert [await tested.sweep() for _ in range(3)] == [0, 1, 0]
+    assert desk.lapse.await_count == len(unreadable) + 1, "what is not readable is not read all the time"
     assert {line["event"] for line in logs} == {"not_lapsed"}
-    assert len(logs) <= 2, "one a second"
+    assert len(logs) <= 2, "one a second, so that it does not fill the disk"
+    now += sweeper.ASIDE_SECONDS
+    await tested.sweep()
+    assert desk.lapse.await_count == len(unreadable) + 1 + BATCH_MAX
