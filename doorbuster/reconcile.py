@@ -41,6 +41,13 @@ def _lines(found: Reconciliation, repair: bool) -> Iterator[str]:
             yield f"  {one.id}: {one.detail}" + ("; mended" if one.mended else "")
         if len(of_it) > SHOWN_MAX:
             yield f"  and {len(of_it) - SHOWN_MAX:,} more; --json has all"
+    if found.gone:
+        yield f"gone: {len(found.gone):,}, of which somebody was told and which are nowhere"
+        for lost in found.gone[:SHOWN_MAX]:
+            rest = f"version {lost.left}" if lost.left else "nothing"
+            yield f"  {lost.id}: version {lost.version}; {rest} is left of it"
+        if len(found.gone) > SHOWN_MAX:
+            yield f"  and {len(found.gone) - SHOWN_MAX:,} more; --json has all"
     for campaign in found.paused:
         yield f"{campaign} is paused: audit it, then resume it"
     if found.lifted:

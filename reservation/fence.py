@@ -8,24 +8,28 @@ and each process remembers the highest that it was answered or has read. So
 1. whoever connects enters first (lua/enter.lua), and a new run writes down what it began with;
 2. who has seen more than that, or a later run, fences the store, and its scripts refuse whatever they are
    asked. A new run takes nothing for PROVING_MS, so that those who have something to say come first;
-3. reconciliation brings back what the book has, and lifts the fence (lua/lift.lua).
+   They also leave what they were acknowledged after that, as far as they remember it;
+3. reconciliation brings back what the book has, names what is gone, and lifts the fence (lua/lift.lua).
 
 Where nobody is left who has seen anything, the book is asked (settlement/book_witness.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import structlog
 from redis.exceptions import AskError
 
+from reservation.acknowledged import Acknowledged, Memory, read_entry_id
 from reservation.keys import ALL_SHARDS, ShardKeys
 from reservation.pipe import Ask
 from reservation.scripts import script
 
 PROVING_MS = 1_000
 """Every process asks the store something every 250 ms at least, so by then it has come back."""
+_MISSED_AT_ONCE = 1_000
 _log = structlog.get_logger(__name__)
 
 
@@ -47,7 +51,7 @@ class Run(NamedTuple):
 
 def read_run(epoch: Any, run_id: bytes, base: bytes, began_at: Any) -> Run:
     """A run, from what the store says of it."""
-    return Run(int(epoch), run_id.decode(), *_entry(base), int(began_at))
+    return Run(int(epoch), run_id.decode(), *read_entry_id(base), int(began_at))
 
 
 class Fence:
@@ -56,11 +60,19 @@ class Fence:
     def __init__(self) -> None:
         self._seen: dict[str, bytes] = {}
         """By shard: the last entry of its outbox that this process was answered with, or has read."""
+        self._memory = Memory()
         self._known: dict[str, Run] = {}
 
     def saw(self, shard: ShardKeys, entry_id: bytes) -> None:
         """The store has acknowledged this entry. Called in the order in which it did."""
         self._seen[shard.prefix] = entry_id
+
+    def was_acknowledged(
+        self, shard: ShardKeys, entry_id: bytes, campaign: str, digests: Sequence[str], version: int
+    ) -> None:
+        """The same, of reservations that were made or moved by that."""
+        self.saw(shard, entry_id)
+        self._memory.note(shard, entry_id, campaign, digests, version)
 
     async def enter(self, ask: Ask) -> None:
         """Find out which run this connection leads to, and fence the store if that has lost something."""
@@ -73,6 +85,7 @@ class Fence:
         )
         here: list[ShardKeys] = []
         doubts: list[str] = []
+        missed: list[list[str]] = []
         for shard, reply in zip(ALL_SHARDS, entered, strict=True):
             if isinstance(reply, AskError):  # MOVED too
                 continue  # a shard that another server keeps
@@ -80,11 +93,15 @@ class Fence:
                 raise reply
             here.append(shard)
             run = read_run(*reply)
-            doubts += filter(None, [self._doubt(shard, run)])
+            if doubt := self._doubt(shard, run):
+                doubts.append(doubt)
+                missed += _missed_commands(shard, self._memory.since(shard, run.base))
             self._known[shard.prefix] = run
         if doubts:
             _log.error("store_fenced", reason=doubts[0], shards=len(here), run_id=run_id)
             await ask([fence_command(shard, doubts[0]) for shard in here])
+            for command in missed:  # one by one, so that none is too long
+                await ask([command])
 
     def _doubt(self, shard: ShardKeys, run: Run) -> str:
         """Why this run cannot be what it should be; nothing, if it can."""
@@ -95,20 +112,21 @@ class Fence:
             return f"this is another store than the one that was seen, and also calls itself run {run.epoch}"
         if run.epoch < known.epoch:
             return f"this is run {run.epoch} of the store, and a later one has been seen: run {known.epoch}"
-        seen = _entry(self._seen.get(shard.prefix, b"0-0"))
+        seen = read_entry_id(self._seen.get(shard.prefix, b"0-0"))
         if seen > run.base:
             return f"the store has events up to {run.base_ms} ms, and acknowledged one at {seen[0]} ms"
         return ""
 
 
+def _missed_commands(shard: ShardKeys, acknowledged: Sequence[Acknowledged]) -> Iterator[list[str]]:
+    """What has the store keep, for who reconciles it, what somebody was told of and it may not have."""
+    for first in range(0, len(acknowledged), _MISSED_AT_ONCE):
+        yield ["SADD", shard.missed, *map(str, acknowledged[first : first + _MISSED_AT_ONCE])]
+
+
 def fence_command(shard: ShardKeys, reason: str) -> list[str]:
     """What makes a shard refuse whatever it is asked."""
     return ["SET", shard.fence, reason]
-
-
-def _entry(entry_id: bytes) -> tuple[int, int]:
-    ms, _, number = entry_id.partition(b"-")
-    return int(ms), int(number)
 
 
 def _run_id(server: bytes) -> str:

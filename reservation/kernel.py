@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from reservation.acknowledged import Acknowledged
 from reservation.fence import Run
 from reservation.ids import ReservationId
 from reservation.outcomes import (
@@ -341,6 +342,10 @@ class Store(Protocol):
 
     async def fence(self, reason: str) -> None:
         """Have the store refuse every reservation, move, place and main order, until the fence is lifted."""
+        ...
+
+    async def missed(self) -> list[Acknowledged]:
+        """What processes were acknowledged before the store lost its last writes, as far as they know."""
         ...
 
     async def lift(self) -> None:

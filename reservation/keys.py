@@ -76,6 +76,11 @@ class ShardKeys:
         return f"{self.prefix}:fence"
 
     @cached_property
+    def missed(self) -> str:
+        """Set: reservation/version, of which somebody was told before the store lost its last writes."""
+        return f"{self.prefix}:missed"
+
+    @cached_property
     def for_enter(self) -> tuple[str, ...]:
         """KEYS of enter.lua, in its order."""
         return self.run, self.fence, self.outbox
@@ -83,7 +88,7 @@ class ShardKeys:
     @cached_property
     def for_lift(self) -> tuple[str, ...]:
         """KEYS of lift.lua, in its order."""
-        return self.for_enter
+        return *self.for_enter, self.missed
 
     @cached_property
     def for_forget(self) -> tuple[str, ...]:

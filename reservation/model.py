@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from reservation.acknowledged import Acknowledged
 from reservation.fence import Run
 from reservation.ids import ReservationId
 from reservation.kernel import (
@@ -423,6 +424,10 @@ class ModelStore:
 
     async def fence(self, reason: str) -> None:
         self._fence = reason
+
+    async def missed(self) -> list[Acknowledged]:
+        """Nothing is lost by itself here."""
+        return []
 
     async def lift(self) -> None:
         self._fence = ""

@@ -12,6 +12,7 @@ import ormsgpack
 from redis.asyncio import Redis
 
 from reservation import attempt, tracing
+from reservation.acknowledged import Acknowledged
 from reservation.fence import Fence, Run, fence_command, read_run
 from reservation.ids import ReservationId
 from reservation.kernel import (
@@ -190,7 +191,8 @@ class RedisStore:
             self._move, keys.shard, keys.for_move, move_arguments(move)
         )
         if entry_id:
-            self._fence.saw(keys.shard, entry_id)
+            version = move.version + 1
+            self._fence.was_acknowledged(keys.shard, entry_id, move.id.campaign, [move.id.digest], version)
         if move.id.digest < self._tracer.below:
             self._tracer.tell(_move_span(move, outcome.decode(), started_ns))
         return Moved(Outcome(outcome.decode()), now_ms, await self._unpack(move.id, packed))
@@ -236,6 +238,10 @@ class RedisStore:
 
     async def fence(self, reason: str) -> None:
         await self._pipes.each(lambda shard: fence_command(shard, reason))
+
+    async def missed(self) -> list[Acknowledged]:
+        found = (Acknowledged.parse(one) for one in await self._members(lambda shard: shard.missed))
+        return [one for one in found if one is not None]
 
     async def lift(self) -> None:
         await together(self._pipes.of(shard).run(self._lift, shard.for_lift, []) for shard in ALL_SHARDS)

@@ -32,6 +32,7 @@ GROUP_MAX = 256
 """Reservations in one run: the store is busy with it for about 2 ms."""
 OUTCOMES = {str(outcome).encode(): outcome for outcome in Outcome}
 _OUTCOME, _RECORD = 0, 1
+_MADE = str(Outcome.MOVED).encode()
 
 
 class Reserver:
@@ -70,8 +71,10 @@ class Reserver:
         if self._groups.get(group.terms) is group:
             del self._groups[group.terms]
 
-    def saw(self, terms: Terms, entry_id: bytes) -> None:
-        self._fence.saw(campaign_keys(terms.campaign).shard, entry_id)
+    def made(self, terms: Terms, entry_id: bytes, digests: list[str]) -> None:
+        """The store has acknowledged these."""
+        shard = campaign_keys(terms.campaign).shard
+        self._fence.was_acknowledged(shard, entry_id, terms.campaign, digests, 1)
 
     def halve(self, group: _Group) -> None:
         """Ask again, in two groups."""
@@ -135,7 +138,9 @@ class _Group(Waiting):
             self.pipe.unanswered -= len(self.asking)
             now_ms, entry_id = reply[0], reply[1]
             if entry_id:
-                self._reserver.saw(self.terms, entry_id)
+                answers = zip(self.who[::2], reply[2:], strict=True)
+                made = [digest for digest, answer in answers if _outcome(answer) == _MADE]
+                self._reserver.made(self.terms, entry_id, made)
             if self._reserver.tracer.below:
                 self._trace(reply[2:])
             for place, asking in enumerate(self.asking, 2):
@@ -168,6 +173,12 @@ class _Group(Waiting):
                         failed=bool(fault),
                     )
                 )
+
+
+def _outcome(answer: Any) -> bytes:
+    """Of one, alone or with its record."""
+    found: bytes = answer if isinstance(answer, bytes) else answer[_OUTCOME]
+    return found
 
 
 def made_on(terms: Terms) -> MadeOn:

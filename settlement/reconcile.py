@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -35,6 +35,7 @@ from settlement.book import PAGE_ROWS, Booked, BookedCampaign
 SETTLE_SECONDS_MAX = 15.0
 """How long what is on its way to the book is waited for, from when last some of it came there."""
 _LOOK_SECONDS = 0.1
+T = TypeVar("T")
 
 
 class Drift(StrEnum):
@@ -62,11 +63,24 @@ class Difference:
     mended: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A reservation, or a step of it, that somebody was told of, and that neither store nor book has."""
+
+    id: str
+    version: int
+    left: int
+    """The version in which one of them has it; 0 is none."""
+
+
 @dataclass(slots=True)
 class Reconciliation:
     """What was found, and what was done about it."""
 
     differences: list[Difference] = field(default_factory=list)
+    gone: list[Gone] = field(default_factory=list)
+    """What a store that lost its last writes has taken with it, as far as gateways remember it. Nobody can
+    mend that, so it is said until the fence is lifted: with what is left, all is well."""
     paused: list[str] = field(default_factory=list)
     """Campaigns that repair has left paused: audit them, then resume."""
     fenced: str = ""
@@ -152,10 +166,25 @@ class Reconciler:
         # Last: one that was cancelled must find the trade-ins that it takes back. Told to a campaign before
         # they are there again, it would leave them no cap to come back under.
         await self._main_orders(run)
+        found.gone = await self._gone()
         if repair and lift:
             await self._store.lift()
             found.fenced, found.lifted = "", bool(found.fenced)
         return found
+
+    async def _gone(self) -> list[Gone]:
+        told: dict[ReservationId, int] = {}
+        for one in await self._store.missed():
+            told[one.id] = max(one.version, told.get(one.id, 0))
+        gone: list[Gone] = []
+        for page in _pages(list(told)):
+            stored = await self._store.reservations(page)
+            booked = await self._book.versions(page)
+            for name, there in zip(page, stored, strict=True):
+                left = max(there.version if there else 0, booked.get(name, 0))
+                if left < told[name]:
+                    gone.append(Gone(str(name), told[name], left))
+        return gone
 
     async def _main_orders(self, run: _Run) -> None:
         async for page in self._book.main_orders():
@@ -338,6 +367,6 @@ def _forked(one: Booked, there: Reservation) -> Difference:
     return Difference(Drift.RESERVATION_FORKED, str(one.id), detail)
 
 
-def _pages(found: Sequence[Reservation]) -> Iterator[Sequence[Reservation]]:
+def _pages(found: Sequence[T]) -> Iterator[Sequence[T]]:
     for first in range(0, len(found), PAGE_ROWS):
         yield found[first : first + PAGE_ROWS]

@@ -2,7 +2,7 @@
 --
 -- Guarantee: what was seen of the outbox up to now is not held against this run any more.
 --
--- KEYS: run fence outbox
+-- KEYS: run fence outbox missed
 -- ARGV: none
 --
 -- Outcomes, in order of precedence: none
@@ -12,4 +12,5 @@ if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('EXISTS', KEYS[3]) == 1 the
   local time = redis.call('TIME')
   redis.call('HSET', KEYS[1], 'base', time[1] * 1000 + math.floor(time[2] / 1000) .. '-0')
 end
+redis.call('DEL', KEYS[4])
 return redis.call('DEL', KEYS[2])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from doorbuster.reconcile import text
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
 from reservation.desk import Desk, Request, Reserved
@@ -20,7 +21,7 @@ from reservation.outcomes import Outcome, StoreUnavailable
 from reservation.redis_store import RedisStore, connect_redis
 from settlement.book import Book
 from settlement.book_witness import BookWitness
-from settlement.reconcile import Drift
+from settlement.reconcile import Drift, Gone
 from tests.servers import free_port, redis_server
 from tests.settlement.conftest import Shop, open_shop
 from tests.settlement.running import met_again, proved
@@ -133,6 +134,33 @@ async def test_what_a_gateway_was_acknowledged_and_the_store_has_not_fences_the_
         assert (await shop.store.reservation(ann.id)) is not None
         await client.connection_pool.disconnect(inuse_connections=False)
         await settle(client, book)
+        await all_is_well(shop, book)
+
+
+async def test_what_somebody_was_told_of_and_nobody_has_is_named(
+    server: Server, client: Redis, book: Book, tmp_path: Path
+) -> None:
+    with server():
+        shop = await open_shop(client, book)
+        ann = await shop.reserve("ann")
+        await settle(client, book)
+        cut = Cut(tmp_path)
+        bob, cat = await asyncio.gather(shop.reserve("bob"), shop.reserve("cat"))
+        await shop.pay(ann)
+        await shop.desk.cancel(cat.id, "cat")
+    cut.happen()
+    gone = [Gone(str(ann.id), 3, 1), Gone(str(bob.id), 1, 0), Gone(str(cat.id), 2, 0)]
+    with server():
+        await met_again(shop.store)
+        for repair in (False, True):
+            found = await reconcile(shop, book, repair=repair, lift=repair)
+            assert sorted(found.gone, key=lambda one: one.id) == sorted(gone, key=lambda one: one.id)
+        assert found.ok, "what is left agrees"
+        said = text(found, repair=True)
+        assert "gone: 3, of which somebody was told and which are nowhere" in said
+        assert f"  {ann.id}: version 3; version 1 is left of it" in said
+        assert f"  {bob.id}: version 1; nothing is left of it" in said
+        assert (await reconcile(shop, book)).gone == [], "once"
         await all_is_well(shop, book)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
+from reservation.acknowledged import Acknowledged
 from reservation.envelope import Envelope
 from reservation.fence import Run
 from reservation.ids import ReservationId
@@ -319,6 +320,9 @@ class StoreClient:
 
     async def fence(self, reason: str) -> None:
         await self._write("fence", reason)
+
+    async def missed(self) -> list[Acknowledged]:
+        return await self._look(lambda model: model.missed())
 
     async def lift(self) -> None:
         await self._write("lift")
