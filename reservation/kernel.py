@@ -12,7 +12,7 @@ one rule.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -409,6 +409,10 @@ class Store(Protocol):
     async def ranking(self, campaign: str, user: str | None, limit: int) -> Ranking: ...
 
     async def order(self, order_id: str) -> StoredOrder | None: ...
+
+    def order_ids(self) -> AsyncIterator[list[str]]:
+        """The ids of all main orders, a few at a time: each that is there all the while, some twice."""
+        ...
 
     async def record_order(
         self,

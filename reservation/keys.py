@@ -278,6 +278,10 @@ class OrderKeys:
         return self.order, shard.unfinished, shard.outbox, shard.unsettled, shard.fence
 
 
+ALL_ORDERS = "doorbuster:{*}:order:*"
+"""A pattern of the keys of all main orders: the id is what comes after the third colon."""
+
+
 def shard_of(campaign: str) -> int:
     """The shard that a campaign belongs to."""
     return crc32(campaign.encode()) % SHARDS

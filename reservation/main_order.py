@@ -77,6 +77,20 @@ class MainOrder:
             self, lines=tuple(line._replace(amount=min(line.amount, reported[line[:2]])) for line in left)
         )
 
+    def joined(self, other: MainOrder) -> MainOrder:
+        """With what somebody else knows of it: as an order only ever shrinks, whatever either knows holds."""
+        both = self if other.user is None else self.merged(other)
+        state = OrderState.CANCELLED if OrderState.CANCELLED in (self.state, other.state) else self.state
+        return replace(both, state=state, campaigns=tuple(dict.fromkeys((*self.campaigns, *other.campaigns))))
+
+    def says_as(self, other: MainOrder) -> bool:
+        """Whether both say the same of what was reported; where it was used, and the version, apart."""
+        return (self.state, self.user, sorted(self.lines, key=str)) == (
+            other.state,
+            other.user,
+            sorted(other.lines, key=str),
+        )
+
     def cancelled(self) -> MainOrder:
         return replace(self, state=OrderState.CANCELLED)
 

@@ -8,7 +8,7 @@ Nothing here awaits between its first read and its last write, so it is as atomi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -533,6 +533,9 @@ class ModelStore:
 
     async def order(self, order_id: str) -> StoredOrder | None:
         return self._orders.get(order_id)
+
+    async def order_ids(self) -> AsyncIterator[list[str]]:
+        yield list(self._orders)
 
     async def record_order(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,7 +34,7 @@ from reservation.kernel import (
     StoredOrder,
     Terms,
 )
-from reservation.keys import ALL_SHARDS, ShardKeys, campaign_keys, offer_keys, order_keys
+from reservation.keys import ALL_ORDERS, ALL_SHARDS, ShardKeys, campaign_keys, offer_keys, order_keys
 from reservation.observer import NOBODY, Observer
 from reservation.outcomes import (
     AdjustOutcome,
@@ -426,6 +426,16 @@ class RedisStore:
         keys = order_keys(order_id)
         version, body = await self._ask(keys.shard, "HMGET", keys.order, "version", "body")
         return None if version is None else StoredOrder(int(version), body)
+
+    async def order_ids(self) -> AsyncIterator[list[str]]:
+        for pipe in self._pipes.all:
+            cursor = 0
+            while True:
+                found, keys = await pipe.call("SCAN", cursor, "MATCH", ALL_ORDERS, "COUNT", _SCAN_COUNT)
+                yield [key.decode().split(":", 3)[3] for key in keys]
+                cursor = int(found)
+                if cursor == 0:
+                    break
 
     async def record_order(
         self,

@@ -294,6 +294,11 @@ class Book:
             yield [_main_order(row) for row in rows]
             after = rows[-1][0]
 
+    async def main_orders_named(self, ids: Sequence[str]) -> dict[str, MainOrder]:
+        """Of these main orders those that the book has, likewise."""
+        rows = await self._all(statement("main_orders_named"), {"ids": list(ids)})
+        return {row[0]: _main_order(row) for row in rows}
+
     async def audit_orders(self, campaign: str) -> dict[str, OrderAudit]:
         """The campaign's orders by reservation id."""
         found: dict[str, OrderAudit] = {}

@@ -46,6 +46,7 @@ class Drift(StrEnum):
     CAMPAIGN_UNTOLD = "campaign_untold"  # the book has never heard of it, or of its last revision
     MAIN_ORDER_LOST = "main_order_lost"
     MAIN_ORDER_BEHIND = "main_order_behind"
+    MAIN_ORDER_UNTOLD = "main_order_untold"  # the book lacks it, or what was last said of it
     COUNTER_DIFFERS = "counter_differs"  # within the store: it is not what the reservations claim of it
     RESERVATION_LOST = "reservation_lost"
     RESERVATION_BEHIND = "reservation_behind"
@@ -121,7 +122,11 @@ class Records(Protocol):
         ...
 
     def main_orders(self) -> AsyncIterator[list[MainOrder]]:
-        """Main orders, some at a time."""
+        """Main orders, some at a time, each with the campaigns that it was used in."""
+        ...
+
+    async def main_orders_named(self, ids: Sequence[str]) -> dict[str, MainOrder]:
+        """Of these those that the book has."""
         ...
 
 
@@ -188,20 +193,67 @@ class Reconciler:
 
     async def _main_orders(self, run: _Run) -> None:
         async for page in self._book.main_orders():
-            stored = await asyncio.gather(*(self._store.order(order.id) for order in page))
-            for order, there in zip(page, stored, strict=True):
+            stored = await self._orders([order.id for order in page])
+            for order in page:
+                there = stored.get(order.id)
+                known = order if there is None else there.joined(order)
                 version = there.version if there else 0
-                if version < order.version:
+                if there is None or version < order.version or known.pack() != there.pack():
                     drift = Drift.MAIN_ORDER_BEHIND if there else Drift.MAIN_ORDER_LOST
-                    mended = run.repair and await self._restore_order(order, version)
                     detail = f"version {order.version} in the book, {version or 'nothing'} in the store"
+                    if there is not None and version >= order.version:
+                        detail += ", which does not know all that was said of it, or where it was used"
+                    mended = run.repair and await self._restore_order(known, version, order.version)
                     run.found.differences.append(Difference(drift, order.id, detail, mended))
+        await self._main_orders_untold(run)
 
-    async def _restore_order(self, order: MainOrder, version: int) -> bool:
+    async def _restore_order(self, order: MainOrder, version: int, above: int) -> bool:
         # Unfinished: the sweeper tells the campaigns where it was used what it grants.
         return await self._store.record_order(
-            order.id, version, order.pack(), unfinished=True, event=False, above=order.version
+            order.id, version, order.pack(), unfinished=True, event=False, above=above
         )
+
+    async def _main_orders_untold(self, run: _Run) -> None:
+        """What the store knows of main orders and the book does not: nothing is on its way any more."""
+        behind: set[str] = set()
+        async for ids in self._store.order_ids():
+            behind |= (await self._orders_untold(ids)).keys()
+        until = time.monotonic() + self._settle_seconds_max
+        found: dict[str, MainOrder] = {}
+        while behind:
+            looked, found = time.monotonic(), {}
+            for page in _pages(sorted(behind)):
+                found |= await self._orders_untold(page)
+            if looked >= until:
+                break
+            if len(found) < len(behind):  # it is being settled
+                until = looked + self._settle_seconds_max
+            behind = set(found)
+            await asyncio.sleep(_LOOK_SECONDS)
+        for name, order in found.items():
+            detail = f"{order.state}, version {order.version}, in the store; the book lacks that"
+            mended = run.repair and await self._store.record_order(
+                name, order.version, order.pack(), unfinished=None, event=True, above=order.version
+            )
+            run.found.differences.append(Difference(Drift.MAIN_ORDER_UNTOLD, name, detail, mended))
+
+    async def _orders_untold(self, ids: Sequence[str]) -> dict[str, MainOrder]:
+        """Of these main orders those of which the store knows what the book does not."""
+        stored, told = await self._orders(ids), await self._book.main_orders_named(ids)
+        return {
+            name: order
+            for name, order in stored.items()
+            if name not in told or not told[name].joined(order).says_as(told[name])
+        }
+
+    async def _orders(self, ids: Sequence[str]) -> dict[str, MainOrder]:
+        """Of these main orders those that the store has."""
+        stored = await asyncio.gather(*(self._store.order(name) for name in ids))
+        return {
+            name: MainOrder.unpack(name, one.version, one.body)
+            for name, one in zip(ids, stored, strict=True)
+            if one is not None
+        }
 
     async def _campaign(self, run: _Run, campaign: str) -> bool:
         """Whether the store has the campaign, so that its reservations can be compared."""

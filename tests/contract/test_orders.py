@@ -135,3 +135,11 @@ async def test_a_scan_sees_every_reservation(bench: Bench) -> None:
         if cursor == 0:
             break
     assert found == {ReservationId(SALE, digest) for _, digest, _ in asked}
+
+
+async def test_the_ids_of_all_main_orders_are_found(bench: Bench) -> None:
+    wanted = {f"shop-{n}:a" for n in range(300)}
+    for name in wanted:
+        assert await bench.store.record_order(name, 0, b"{}", unfinished=None, event=False)
+    found = {name async for some in bench.store.order_ids() for name in some}
+    assert found == wanted

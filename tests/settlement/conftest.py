@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import aio_pika
 import pytest
@@ -46,10 +47,10 @@ async def shop(redis_client: Redis, book: Book) -> Shop:
     return await open_shop(redis_client, book)
 
 
-async def open_shop(client: Redis, book: Book) -> Shop:
+async def open_shop(client: Redis, book: Book, on_sale: dict[str, Any] | None = None) -> Shop:
     store, clock = RedisStore(client), StoreClock()
     catalog = Catalog(store, clock)
-    document = parse_campaign(sale())
+    document = parse_campaign(on_sale or sale())
     await Administration(store, catalog, book).put(document)
     return Shop(Desk(store, catalog, clock), store, document.id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -16,12 +17,15 @@ from reservation.clock import StoreClock
 from reservation.desk import Desk, Request, Reserved
 from reservation.ids import Stage
 from reservation.kernel import Snapshot
-from reservation.keys import ALL_SHARDS, campaign_keys
-from reservation.main_order import MainOrder, OrderLine, OrderState
+from reservation.keys import ALL_SHARDS, campaign_keys, order_keys
+from reservation.main_order import MainOrder, OrderLine, OrderState, ReportedOrder
 from reservation.order_book import OrderBook
+from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.outcomes import Outcome, Refusal
+from reservation.record import State
 from reservation.redis_store import RedisStore, connect_redis
+from reservation.validation import parse
 from settlement.audit import Auditor
 from settlement.book import Book
 from settlement.dead_letters import StoreDeadLetters
@@ -30,6 +34,7 @@ from settlement.source import OutboxSource
 from tests.servers import redis_server
 from tests.settlement.conftest import Shop, open_shop
 from tests.settlement.running import proved, working
+from tests.stack import trade_in
 
 
 async def settle(client: Redis, book: Book) -> None:
@@ -296,6 +301,70 @@ async def test_a_main_order_comes_back_to_be_finished(shop: Shop, redis_client: 
     assert read is not None
     assert (read.state, read.user, read.lines, read.version) == (OrderState.PAID, "ann", (line,), 2)
     assert await shop.store.unfinished_orders() == ["shop-1"]
+
+
+TV = MainOrder("shop-1", OrderState.PAID, "ann", (OrderLine("tv-65", "tv", 450_000),), 1_000)
+
+
+async def test_main_orders_that_the_book_has_lost_are_told_it_again(
+    shop: Shop, redis_client: Redis, book: Book, postgres_dsn: str
+) -> None:
+    orders = OrderBook(shop.store)
+    for one in (replace(TV, id=f"shop-{n}") for n in (1, 2, 3)):
+        await shop.store.record_order(one.id, 0, one.pack(), unfinished=None, event=True)
+    await orders.change("shop-2", lambda known: known and known.cancelled(), event=True)
+    # It is used: the version goes on, and there is nothing to tell of that.
+    await orders.change("shop-3", lambda known: known and replace(known, campaigns=("x",)), event=False)
+    await settle(redis_client, book)
+    await all_is_well(shop, book)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("DELETE FROM main_orders WHERE order_id = 'shop-1'")
+        connection.execute("UPDATE main_orders SET version = 1, state = 'paid' WHERE order_id = 'shop-2'")
+    assert drifts(await reconcile(shop, book)) == {Drift.MAIN_ORDER_UNTOLD: 2}
+    assert (await reconcile(shop, book, repair=True)).ok
+    await settle(redis_client, book)
+    await all_is_well(shop, book)
+    told = await book.main_orders_named(["shop-1", "shop-2", "shop-3"])
+    assert {name: one.state for name, one in told.items()} == {
+        "shop-1": OrderState.PAID,
+        "shop-2": OrderState.CANCELLED,
+        "shop-3": OrderState.PAID,
+    }
+
+
+async def test_a_main_order_that_is_on_its_way_is_no_difference(
+    shop: Shop, redis_client: Redis, book: Book
+) -> None:
+    await OrderBook(shop.store).change("shop-1", lambda _: TV, event=True)
+    looking = asyncio.create_task(reconcile(shop, book, seconds=20))
+    source = OutboxSource(Outbox(redis_client, "worker"), StoreDeadLetters(redis_client))
+    async with working(source, book):
+        found = await looking
+    assert not found.differences
+
+
+async def test_a_main_order_that_came_back_from_before_it_was_used_loses_its_trade_ins_with_it(
+    redis_client: Redis, book: Book
+) -> None:
+    shop = await open_shop(redis_client, book, trade_in())
+    orders = OrderDesk(shop.store, Catalog(shop.store, StoreClock()), shop.desk)
+    lines = [{"sku": "tv", "amount": 450_000}]
+    report = {"order_id": "shop-1", "user": "ann", "lines": lines, "paid_at": "2026-11-11T00:00:00Z"}
+    await orders.report(parse(ReportedOrder, report))
+    old = await redis_client.dump(order_keys("shop-1").order)
+    assert old is not None
+    made = await shop.desk.reserve(shop.campaign, "ann", None, "key", Request("soundbar", 1, "shop-1"))
+    assert not isinstance(made, Refusal)
+    await settle(redis_client, book)
+    await redis_client.restore(order_keys("shop-1").order, 0, old, replace=True)
+    assert drifts(await reconcile(shop, book)) == {Drift.MAIN_ORDER_BEHIND: 1}
+    assert (await reconcile(shop, book, repair=True)).ok
+    await orders.cancel("shop-1")
+    found = await shop.store.reservation(made.reservation.id)
+    assert found is not None
+    assert found.state == State.CANCELLED
+    await settle(redis_client, book)
+    await all_is_well(shop, book)
 
 
 async def test_what_was_settled_before_records_were_kept_is_told_and_left(

@@ -197,6 +197,10 @@ class MemoryBook:
     async def versions(self, ids: Sequence[ReservationId]) -> dict[ReservationId, int]:
         return await self._wire.call(self._process, self._server, lambda: self._server.versions(ids))
 
+    async def main_orders_named(self, ids: Sequence[str]) -> dict[str, MainOrder]:
+        found = await self._wire.call(self._process, self._server, self._server.all_main_orders)
+        return {one.id: one for one in found if one.id in ids}
+
     async def main_orders(self) -> AsyncIterator[list[MainOrder]]:
         found = await self._wire.call(self._process, self._server, self._server.all_main_orders)
         if found:

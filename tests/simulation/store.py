@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
@@ -372,6 +372,9 @@ class StoreClient:
     async def order(self, order_id: str) -> StoredOrder | None:
         return await self._look(lambda model: model.order(order_id))
 
+    async def order_ids(self) -> AsyncIterator[list[str]]:
+        yield await self._look(_order_ids)
+
     async def record_order(
         self,
         order_id: str,
@@ -395,3 +398,7 @@ class StoreClient:
     ) -> GrantOutcome:
         found: GrantOutcome = await self._write("grant", campaign, revision, order_id, version, caps)
         return found
+
+
+async def _order_ids(model: ModelStore) -> list[str]:
+    return [one async for some in model.order_ids() for one in some]
