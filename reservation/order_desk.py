@@ -104,6 +104,8 @@ class OrderDesk:
 
         async def one(campaign_id: str, caps: Mapping[str, int]) -> Granted:
             counter, cap = next(iter(caps.items()))
+            if campaign_id not in order.campaigns:
+                return Granted(campaign_id, cap, 0)  # where it was never used, nobody has to be asked
             standing = await self._store.standing(campaign_id, [counter])
             return Granted(campaign_id, cap, standing.levels[0].used)
 
