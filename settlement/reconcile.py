@@ -160,6 +160,7 @@ class Reconciler:
         """
         found = Reconciliation(fenced=await self._store.fenced())
         run = _Run(repair, found)
+        behind: dict[ReservationId, Reservation] = {}
         for campaign in campaigns:
             if await self._campaign(run, campaign):
                 # What a record that is gone still holds of shared counters is free first: it takes it again.
@@ -167,10 +168,11 @@ class Reconciler:
                 await self._lost(run, campaign)
                 if repair:  # and now the users' own, if all that they had was gone
                     await self._counters(run, campaign)
-                await self._untold(run, campaign)
-        # Last: one that was cancelled must find the trade-ins that it takes back. Told to a campaign before
-        # they are there again, it would leave them no cap to come back under.
+                behind |= await self._behind(run, campaign)
+        # After them: one that was cancelled must find the trade-ins that it takes back. Told to a campaign
+        # before they are there again, it would leave them no cap to come back under.
         await self._main_orders(run)
+        await self._untold(run, behind)
         found.gone = await self._gone()
         if repair and lift:
             await self._store.lift()
@@ -205,37 +207,12 @@ class Reconciler:
                         detail += ", which does not know all that was said of it, or where it was used"
                     mended = run.repair and await self._restore_order(known, version, order.version)
                     run.found.differences.append(Difference(drift, order.id, detail, mended))
-        await self._main_orders_untold(run)
 
     async def _restore_order(self, order: MainOrder, version: int, above: int) -> bool:
         # Unfinished: the sweeper tells the campaigns where it was used what it grants.
         return await self._store.record_order(
             order.id, version, order.pack(), unfinished=True, event=False, above=above
         )
-
-    async def _main_orders_untold(self, run: _Run) -> None:
-        """What the store knows of main orders and the book does not: nothing is on its way any more."""
-        behind: set[str] = set()
-        async for ids in self._store.order_ids():
-            behind |= (await self._orders_untold(ids)).keys()
-        until = time.monotonic() + self._settle_seconds_max
-        found: dict[str, MainOrder] = {}
-        while behind:
-            looked, found = time.monotonic(), {}
-            for page in _pages(sorted(behind)):
-                found |= await self._orders_untold(page)
-            if looked >= until:
-                break
-            if len(found) < len(behind):  # it is being settled
-                until = looked + self._settle_seconds_max
-            behind = set(found)
-            await asyncio.sleep(_LOOK_SECONDS)
-        for name, order in found.items():
-            detail = f"{order.state}, version {order.version}, in the store; the book lacks that"
-            mended = run.repair and await self._store.record_order(
-                name, order.version, order.pack(), unfinished=None, event=True, above=order.version
-            )
-            run.found.differences.append(Difference(Drift.MAIN_ORDER_UNTOLD, name, detail, mended))
 
     async def _orders_untold(self, ids: Sequence[str]) -> dict[str, MainOrder]:
         """Of these main orders those of which the store knows what the book does not."""
@@ -361,21 +338,32 @@ class Reconciler:
         mended = outcome in (RestoreOutcome.RESTORED, RestoreOutcome.UNCHANGED)
         return Difference(drift, str(one.id), detail, mended)
 
-    async def _untold(self, run: _Run, campaign: str) -> None:
-        """What the store has and the book has not, or not as far, though nothing is on its way any more."""
+    async def _behind(self, run: _Run, campaign: str) -> dict[ReservationId, Reservation]:
+        """Reservations that the store has and the book has not, or not as far: not yet, perhaps."""
         behind: dict[ReservationId, Reservation] = {}
         async for some in self._stored(campaign):
             behind |= await self._not_in_the_book([one for one in some if one.id not in run.told])
             if self._enough(behind):
                 break
+        return behind
+
+    async def _untold(self, run: _Run, behind: dict[ReservationId, Reservation]) -> None:
+        """What the store has and the book has not, or not as far, though nothing is on its way any more. All
+        of it is waited for at once."""
+        orders: dict[str, MainOrder] = {}
+        async for ids in self._store.order_ids():
+            orders |= await self._orders_untold(ids)
         until = time.monotonic() + self._settle_seconds_max
-        while behind and (looked := time.monotonic()) < until:
+        while (behind or orders) and (looked := time.monotonic()) < until:
             left: dict[ReservationId, Reservation] = {}
             for page in _pages(list(behind.values())):
                 left |= await self._not_in_the_book(page)
-            if len(left) < len(behind):  # it is being settled
+            orders_left: dict[str, MainOrder] = {}
+            for names in _pages(list(orders)):
+                orders_left |= await self._orders_untold(names)
+            if len(left) + len(orders_left) < len(behind) + len(orders):  # it is being settled
                 until = time.monotonic() + self._settle_seconds_max
-            behind = left
+            behind, orders = left, orders_left
             await asyncio.sleep(max(_LOOK_SECONDS, time.monotonic() - looked))
         for name, one in behind.items():
             detail = (
@@ -383,6 +371,12 @@ class Reconciler:
             )
             mended = run.repair and await self._restated(name)
             run.found.differences.append(Difference(Drift.RESERVATION_UNTOLD, str(name), detail, mended))
+        for order in orders.values():
+            detail = f"{order.state}, version {order.version}, in the store; the book lacks that"
+            mended = run.repair and await self._store.record_order(
+                order.id, order.version, order.pack(), unfinished=None, event=True, above=order.version
+            )
+            run.found.differences.append(Difference(Drift.MAIN_ORDER_UNTOLD, order.id, detail, mended))
 
     def _enough(self, found: Collection[object]) -> bool:
         return self._differences_max is not None and len(found) >= self._differences_max

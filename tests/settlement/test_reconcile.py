@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -35,6 +36,8 @@ from tests.servers import redis_server
 from tests.settlement.conftest import Shop, open_shop
 from tests.settlement.running import proved, working
 from tests.stack import trade_in
+
+TV = MainOrder("shop-1", OrderState.PAID, "ann", (OrderLine("tv-65", "tv", 450_000),), 1_000)
 
 
 async def settle(client: Redis, book: Book) -> None:
@@ -250,6 +253,23 @@ async def test_what_is_on_its_way_is_no_difference(shop: Shop, redis_client: Red
     assert not found.differences
 
 
+async def test_what_is_on_its_way_is_waited_for_once_and_not_for_each_campaign(
+    redis_client: Redis, book: Book, postgres_dsn: str
+) -> None:
+    shops = [await open_shop(redis_client, book) for _ in range(4)]
+    for shop in shops:
+        await shop.reserve("ann")
+    await OrderBook(shops[0].store).change("shop-1", lambda _: TV, event=True)
+    await settle(redis_client, book)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("TRUNCATE orders, order_events, main_orders")
+    began = time.monotonic()
+    reconciler = Reconciler(shops[0].store, book, settle_seconds_max=2)
+    found = await reconciler.reconcile([shop.campaign for shop in shops], repair=True)
+    assert drifts(found) == {Drift.RESERVATION_UNTOLD: 4, Drift.MAIN_ORDER_UNTOLD: 1}
+    assert time.monotonic() - began < 2 * 2
+
+
 async def test_a_campaign_that_came_back_older_is_as_the_book_has_it_but_paused(
     shop: Shop, redis_client: Redis, book: Book
 ) -> None:
@@ -301,9 +321,6 @@ async def test_a_main_order_comes_back_to_be_finished(shop: Shop, redis_client: 
     assert read is not None
     assert (read.state, read.user, read.lines, read.version) == (OrderState.PAID, "ann", (line,), 2)
     assert await shop.store.unfinished_orders() == ["shop-1"]
-
-
-TV = MainOrder("shop-1", OrderState.PAID, "ann", (OrderLine("tv-65", "tv", 450_000),), 1_000)
 
 
 async def test_main_orders_that_the_book_has_lost_are_told_it_again(
