@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import psycopg
@@ -14,6 +16,7 @@ from loadtests.faults.provider import Provider
 
 HOLDS = frozenset({"held", "deposit_paid", "confirmed"})
 """States in which a reservation has its units."""
+CANCELLED = "cancelled"
 _SHOWN_MAX = 20
 HEARD_SECONDS = 0.25
 """So much later a client may hear what it was told: it has its hands full."""
@@ -29,6 +32,7 @@ class Order(NamedTuple):
     quantity: int
     state: str
     version: int
+    main_order: str | None = None
 
 
 class Payment(NamedTuple):
@@ -54,6 +58,8 @@ class BookRows:
     orders: Sequence[Order]
     payments: Sequence[Payment]
     refunds: Sequence[Refund]
+    main_orders: Mapping[str, str]
+    """By id: the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,11 @@ class Bounds:
 
     stock: Mapping[tuple[str, str], int]
     """By campaign and SKU."""
-    per_user: int
-    """Units, in each campaign."""
+    per_user: Mapping[str, int]
+    """Units, by campaign, where there is a quota."""
+    grants: int
+    """Units of trade-ins that a main order entitles to."""
+    hold_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,8 @@ class Verdict:
     oversold: int = 0
     """Units beyond stock."""
     double: int = 0
-    """Keys with two reservations, payments charged or refunded twice, users beyond their quota."""
+    """Keys with two reservations, payments charged or refunded twice, users beyond their quota, main orders
+    beyond what they entitle to."""
     findings: list[str] = field(default_factory=list)
     """Whatever contradicts an invariant or the contract, those that are counted above too."""
 
@@ -107,17 +117,22 @@ class Verdict:
 def judge(
     log: ClientLog,
     rows: BookRows,
+    main_orders: Mapping[str, str],
     audit: Mapping[str, Any],
     provider: Provider,
     bounds: Bounds,
     excuse: Excuse | None = None,
 ) -> Verdict:
-    """What became of everything that was acknowledged. `audit` is the service's own, as JSON."""
+    """What became of everything that was acknowledged. `main_orders` is what the service says of each that it
+    knows; `audit` is its own, as JSON."""
     verdict = Verdict()
     acknowledged = log.acknowledged()
     orders = {order.reservation: order for order in rows.orders}
     _judge_reservations(verdict, acknowledged.values(), rows.orders, orders, excuse)
     _judge_steps(verdict, log.cancelled(), orders, excuse)
+    _judge_main_orders(verdict, log, rows.main_orders, main_orders, excuse)
+    _judge_entitlements(verdict, rows, main_orders, bounds)
+    _judge_grants(verdict, log, bounds, excuse)
     _judge_stock(verdict, rows.orders, bounds)
     _judge_money(verdict, rows, orders, provider, excuse)
     _judge_audit(verdict, audit, excuse)
@@ -154,8 +169,8 @@ def _judge_reservations(
         if counted[told.id] > 1:
             verdict.double += 1
             verdict.find("I4", f"{told.id} is {counted[told.id]} orders")
-        asked = (told.campaign, told.user, told.sku, told.quantity)
-        if (order.campaign, order.user, order.sku, order.quantity) != asked:
+        asked = (told.campaign, told.user, told.sku, told.quantity, told.order)
+        if (order.campaign, order.user, order.sku, order.quantity, order.main_order) != asked:
             verdict.find("I4", f"{told.id} is {order}, and {asked} was asked for")
 
 
@@ -177,6 +192,81 @@ def _lose(verdict: Verdict, detail: str, excused: bool) -> None:
         verdict.find("I4", detail)
 
 
+def _judge_main_orders(
+    verdict: Verdict,
+    log: ClientLog,
+    book: Mapping[str, str],
+    store: Mapping[str, str],
+    excuse: Excuse | None,
+) -> None:
+    """I4, of main orders: what was acknowledged of each is known to the store and to the book."""
+    for name, known in (("the book", book), ("the store", store)):
+        for order, at in log.orders("report order").items():
+            if order not in known:
+                excused = excuse is not None and excuse.covers(at)
+                _lose(verdict, f"main order {order} was reported, and {name} does not know it", excused)
+        for order, at in log.orders("cancel order").items():
+            if known.get(order) != CANCELLED:
+                excused = excuse is not None and excuse.covers(at)
+                _lose(verdict, f"main order {order} was cancelled, and is not in {name}", excused)
+    for order in sorted(book.keys() & store.keys()):
+        if book[order] != store[order]:
+            verdict.find(
+                "I4", f"main order {order} is {book[order]} in the book, {store[order]} in the store"
+            )
+
+
+def _judge_entitlements(
+    verdict: Verdict, rows: BookRows, main_orders: Mapping[str, str], bounds: Bounds
+) -> None:
+    """I9, going by the book: no main order has more add-ons than it grants, and a cancelled one has none."""
+    units = Counter[str]()
+    for order in rows.orders:
+        if order.main_order is not None and order.state in HOLDS:
+            units[order.main_order] += order.quantity
+    for main_order, taken in units.items():
+        if taken > bounds.grants:
+            verdict.double += 1
+            verdict.find("I9", f"main order {main_order} grants {bounds.grants}, and {taken} were taken")
+        if CANCELLED in (rows.main_orders.get(main_order), main_orders.get(main_order)):
+            verdict.double += 1
+            verdict.find("I9", f"main order {main_order} is cancelled, and has {taken} units of add-ons")
+
+
+def _judge_grants(verdict: Verdict, log: ClientLog, bounds: Bounds, excuse: Excuse | None) -> None:
+    """I9, going by the clients' log alone: at no moment, and not after it was cancelled, had a main order
+    more than it grants."""
+    sent: dict[str, float] = {}
+    given_back: dict[str, float] = {}
+    for one in log.tries:
+        sent[one.key] = min(one.sent_at, sent.get(one.key, one.sent_at))
+        if one.what in ("cancel", "cancel order"):
+            name = str(one.reservation if one.what == "cancel" else one.order)
+            given_back[name] = min(one.sent_at, given_back.get(name, one.sent_at))
+    cancelled = log.orders("cancel order")
+    held: dict[str, list[tuple[float, int]]] = {}
+    for told in log.acknowledged().values():
+        if told.order is None or (excuse is not None and excuse.covers(told.first_at)):
+            continue
+        cancelled_at = cancelled.get(told.order)
+        if cancelled_at is not None and sent[told.key] > cancelled_at:
+            if excuse is None or not excuse.covers(cancelled_at):
+                verdict.double += 1
+                verdict.find("I9", f"{told.id} was granted after main order {told.order} was cancelled")
+            continue
+        # Certainly theirs, from when they were told until they gave it back or it may have expired.
+        until = [datetime.fromisoformat(min(told.made_at)).timestamp() - log.epoch + bounds.hold_seconds]
+        until += [given_back[name] for name in (told.id, told.order) if name in given_back]
+        if told.first_at < min(until):
+            steps = held.setdefault(told.order, [])
+            steps += ((told.first_at, told.quantity), (min(until), -told.quantity))
+    for order, steps in held.items():
+        most = max(accumulate(n for _, n in sorted(steps)))
+        if most > bounds.grants:
+            verdict.double += 1
+            verdict.find("I9", f"main order {order} grants {bounds.grants}, and had {most} at once")
+
+
 def _judge_stock(verdict: Verdict, orders: Sequence[Order], bounds: Bounds) -> None:
     """I2 and I3, going by the book."""
     units, by_user = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -192,9 +282,10 @@ def _judge_stock(verdict: Verdict, orders: Sequence[Order], bounds: Bounds) -> N
                 "I2", f"{offer}: the book has {taken} units, of a stock of {bounds.stock.get(offer, 0)}"
             )
     for (campaign, user), taken in by_user.items():
-        if taken > bounds.per_user:
+        quota = bounds.per_user.get(campaign)
+        if quota is not None and taken > quota:
             verdict.double += 1
-            verdict.find("I3", f"{user} has {taken} units of {campaign}, the quota is {bounds.per_user}")
+            verdict.find("I3", f"{user} has {taken} units of {campaign}, the quota is {quota}")
 
 
 def _judge_money(
@@ -252,12 +343,13 @@ def _judge_audit(verdict: Verdict, audit: Mapping[str, Any], excuse: Excuse | No
             verdict.find(f"audit {invariant}", violation["detail"])
 
 
-def read_book(dsn: str, campaigns: Sequence[str]) -> BookRows:
-    """Raises psycopg.Error."""
+def read_book(dsn: str, campaigns: Sequence[str], main_orders: Sequence[str]) -> BookRows:
+    """What it has of these. Raises psycopg.Error."""
     ids = list(campaigns)
     with psycopg.connect(dsn) as connection:
         orders = connection.execute(
-            "SELECT reservation_id, campaign, user_id, sku, quantity, state, version FROM orders"
+            "SELECT reservation_id, campaign, user_id, sku, quantity, state, version,"
+            " main_order_id FROM orders"
             " WHERE campaign = ANY(%s)",
             [ids],
         ).fetchall()
@@ -271,8 +363,12 @@ def read_book(dsn: str, campaigns: Sequence[str]) -> BookRows:
             " WHERE split_part(reservation_id, '.', 1) = ANY(%s)",
             [ids],
         ).fetchall()
+        reported = connection.execute(
+            "SELECT order_id, state FROM main_orders WHERE order_id = ANY(%s)", [list(main_orders)]
+        ).fetchall()
     return BookRows(
         [Order(*row) for row in orders],
         [Payment(*row) for row in payments],
         [Refund(*row) for row in refunds],
+        dict(reported),
     )

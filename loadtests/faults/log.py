@@ -17,11 +17,11 @@ class Try:
     """One request, and what came back."""
 
     what: str
-    """reserve, replay, ask to pay, cancel, wait."""
+    """reserve, replay, ask to pay, cancel, wait; report order, cancel order."""
     campaign: str
     user: str
     key: str
-    """The idempotency key of the reservation that it is about."""
+    """The idempotency key of the reservation that it is about, or the main order's id."""
     sku: str
     quantity: int
     sent_at: float
@@ -34,6 +34,8 @@ class Try:
     state: str | None = None
     created_at: str | None = None
     error: str | None = None
+    order: str | None = None
+    """The main order that it is about, or that it is a trade-in to."""
 
     @property
     def outcome(self) -> str:
@@ -60,6 +62,8 @@ class Told:
     first_at: float = 0.0
     """When it was acknowledged first, and last."""
     last_at: float = 0.0
+    order: str | None = None
+    """The main order that it is a trade-in to."""
 
     @property
     def id(self) -> str:
@@ -71,11 +75,13 @@ class ClientLog:
 
     def __init__(self) -> None:
         self.tries: list[Try] = []
-        self.streams = Counter[str]()
-        """Event streams: how each ended."""
+        self.epoch = time.time() - time.monotonic()
+        """What to add to a time for what a clock on the wall showed."""
 
-    def begin(self, what: str, campaign: str, user: str, key: str, sku: str, quantity: int) -> Try:
-        one = Try(what, campaign, user, key, sku, quantity, time.monotonic())
+    def begin(
+        self, what: str, campaign: str, user: str, key: str, sku: str, quantity: int, order: str | None
+    ) -> Try:
+        one = Try(what, campaign, user, key, sku, quantity, time.monotonic(), order=order)
         self.tries.append(one)
         return one
 
@@ -87,7 +93,9 @@ class ClientLog:
                 name = (one.campaign, one.user, one.key)
                 told = found.get(name)
                 if told is None:
-                    told = found[name] = Told(*name, one.sku, one.quantity, first_at=one.ended_at)
+                    told = found[name] = Told(
+                        *name, one.sku, one.quantity, first_at=one.ended_at, order=one.order
+                    )
                 told.reservations[one.reservation] += 1
                 told.made_at[str(one.created_at)] += 1
                 told.first_at = min(told.first_at, one.ended_at)
@@ -100,6 +108,14 @@ class ClientLog:
         for one in self.tries:
             if one.what == "cancel" and one.status == 200 and one.reservation and one.state == "cancelled":
                 found.setdefault(one.reservation, one.ended_at)
+        return found
+
+    def orders(self, what: str) -> dict[str, float]:
+        """By id of a main order: when it was first acknowledged that it is reported, or cancelled."""
+        found: dict[str, float] = {}
+        for one in self.tries:
+            if one.what == what and one.status in (200, 201) and one.order is not None:
+                found.setdefault(one.order, one.ended_at)
         return found
 
     def malfunctions(self) -> list[str]:

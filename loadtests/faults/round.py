@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import aiohttp
 import psycopg
 from redis.exceptions import RedisError
 
@@ -17,10 +18,18 @@ from loadtests.faults.fault import Fault, Missed, Moment
 from loadtests.faults.judge import Bounds, Excuse, Verdict, judge, read_book
 from loadtests.faults.log import ClientLog
 from loadtests.faults.processes import ProcessFailed
-from loadtests.faults.shoppers import PER_USER, Load, Shoppers, put_on_sale
+from loadtests.faults.shoppers import (
+    GRANTS,
+    HOLD_SECONDS,
+    Load,
+    Shoppers,
+    put_on_sale,
+    states_of_orders,
+)
 from loadtests.faults.stack import JWT_SECRET, SERVICE_KEY, Stack
 from reservation.outbox import Outbox
 from reservation.outcomes import Fault as Unavailable
+from reservation.redis_store import RedisStore
 
 STRIKES_AFTER = (0.2, 0.35)
 """The share of the load's time after which the fault strikes."""
@@ -64,7 +73,7 @@ async def play(stack: Stack, fault: Fault, seed: str, load: Load) -> tuple[Outco
     """Play the fault once, and judge what came of it."""
     await stack.all_up()
     rng = random.Random(seed)
-    shoppers = Shoppers(load, seed, stack.url, JWT_SECRET, stack.provider)
+    shoppers = Shoppers(load, seed, stack.url, JWT_SECRET, SERVICE_KEY, stack.provider)
     documents = shoppers.documents()
     await put_on_sale(f"http://127.0.0.1:{stack.port}", SERVICE_KEY, documents)
     moment = Moment(rng)
@@ -93,7 +102,7 @@ async def play(stack: Stack, fault: Fault, seed: str, load: Load) -> tuple[Outco
         await asyncio.gather(shopping, watching, return_exceptions=True)
     try:
         verdict = await _verdict(stack, fault, shoppers, documents, moment)
-    except (Unavailable, psycopg.Error) as error:
+    except (Unavailable, psycopg.Error, aiohttp.ClientError) as error:
         verdict = Verdict()
         verdict.find("I8", f"there was nothing to judge by: {type(error).__name__}: {error}")
     if drained_s is None:
@@ -119,7 +128,9 @@ async def _verdict(
 ) -> Verdict:
     async with bootstrap.auditor(stack.settings) as (auditor, _, _):
         audit = (await auditor.audit(shoppers.campaigns)).to_json()
-    rows = await asyncio.to_thread(read_book, stack.book_dsn, shoppers.campaigns)
+    asked = sorted({one.order for one in shoppers.log.tries if one.order is not None})
+    rows = await asyncio.to_thread(read_book, stack.book_dsn, shoppers.campaigns, asked)
+    known = await states_of_orders(f"http://127.0.0.1:{stack.port}", SERVICE_KEY, asked)
     stock = {
         (document["id"], offer["sku"]): offer["stock"]
         for document in documents
@@ -128,7 +139,9 @@ async def _verdict(
     excuse = None
     if fault.admits_seconds is not None:
         excuse = Excuse(moment.began_at, fault.admits_seconds, moment.gone_at)
-    verdict = judge(shoppers.log, rows, audit, stack.provider, Bounds(stock, PER_USER), excuse)
+    quotas = {document["id"]: document["per_user"] for document in documents if "per_user" in document}
+    bounds = Bounds(stock, quotas, GRANTS, HOLD_SECONDS)
+    verdict = judge(shoppers.log, rows, known, audit, stack.provider, bounds, excuse)
     if fault.no_malfunction:
         for one in shoppers.log.tries:
             # Who sends on an idle connection in the instant in which it is closed has no answer, and that is
@@ -169,9 +182,9 @@ async def _drain(stack: Stack, shoppers: Shoppers) -> tuple[float | None, str]:
     left."""
     began_at, left = time.monotonic(), ""
     async with bootstrap.redis_servers(stack.settings) as servers:
-        outbox = Outbox(servers, "faults")
+        outbox, store = Outbox(servers, "faults"), RedisStore(servers)
         while time.monotonic() - began_at < DRAIN_SECONDS_MAX:
-            waiting = await _unsettled(outbox)
+            waiting = await _unsettled(outbox, store)
             held = await asyncio.to_thread(_held, stack.book_dsn, shoppers.campaigns)
             if not waiting and not held:
                 return time.monotonic() - began_at, ""
@@ -180,9 +193,11 @@ async def _drain(stack: Stack, shoppers: Shoppers) -> tuple[float | None, str]:
     return None, left
 
 
-async def _unsettled(outbox: Outbox) -> str:
-    """What waits in the outbox, if anything."""
+async def _unsettled(outbox: Outbox, store: RedisStore) -> str:
+    """What is still to be done, if anything: of main orders first, as that makes events."""
     try:
+        if unfinished := await store.unfinished_orders():
+            return f"{len(unfinished)} main orders unfinished"
         events = (await outbox.backlog(0)).events
     except Unavailable as fault:  # our connection has ended with the last life of the store
         return str(fault) or "no store"
