@@ -15,6 +15,7 @@ from rich.console import Console
 
 from loadtests.faults.log import ClientLog
 from loadtests.faults.matrix import FAULTS, Fault
+from loadtests.faults.network import enter
 from loadtests.faults.options import Options
 from loadtests.faults.processes import ProcessFailed
 from loadtests.faults.round import Outcome, play, shorter
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     console = Console(width=None if sys.stdout.isatty() else TABLE_CHARS)
     try:
+        if any(fault.setting.own_network for fault in chosen(options)):
+            enter(sys.argv[1:] if arguments is None else arguments)
         outcomes = uvloop.run(run(options, console))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130

@@ -10,13 +10,17 @@ from contextlib import ExitStack, suppress
 import psycopg
 
 from loadtests.faults.fault import Moment, fault
-from loadtests.faults.stack import Stack
+from loadtests.faults.repair import reconcile
+from loadtests.faults.servers import PostgresServer
+from loadtests.faults.shoppers import Load
+from loadtests.faults.stack import BOOK, Setting, Stack
 
 DOWN_SECONDS = 1.0
 READ_ONLY_SECONDS = 3.0
 EXHAUSTED_SECONDS = 4.0
 CONNECTIONS_MAX = 120
 DEADLOCK_SECONDS_MAX = 15.0
+LAG_SECONDS = 0.7
 
 
 @fault(quick=True)
@@ -102,3 +106,28 @@ async def postgres_read_only(stack: Stack, moment: Moment) -> None:
         "ALTER SYSTEM RESET default_transaction_read_only",
         "SELECT pg_reload_conf()",
     )
+
+
+@fault(setting=Setting(standby=True), load=Load(rate=60.0))
+async def postgres_failover(stack: Stack, moment: Moment) -> None:
+    """PostgreSQL dies while its standby is 0.7 s behind, and that is promoted; the old one comes back as the
+    standby. The operator runs `reconcile --repair`."""
+    pair = stack.pair
+    assert pair is not None  # noqa: S101  (it is the setting's)
+    await asyncio.to_thread(pair.standby.leave)
+    await asyncio.sleep(LAG_SECONDS)
+    moment.begins()
+    had = await asyncio.to_thread(_events, pair.primary)
+    await pair.primary.kill(signal.SIGQUIT)
+    has = await asyncio.to_thread(_events, pair.standby)
+    moment.expect(has < had, f"the standby lacked {had - has} of {had} events")
+    await pair.fail_over()
+    moment.over()
+    await pair.stand_by()
+    await reconcile(stack, moment)
+
+
+def _events(server: PostgresServer) -> int:
+    with psycopg.connect(server.dsn(BOOK)) as connection:
+        ((count,),) = connection.execute("SELECT count(*) FROM order_events").fetchall()
+    return int(count)

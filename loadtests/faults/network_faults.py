@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from loadtests.faults.fault import Moment, fault
+from loadtests.faults.network import lossy
 from loadtests.faults.proxy import Weather
 from loadtests.faults.stack import Setting, Stack
 
 BEHIND = Setting(proxies=frozenset({"redis", "rabbit", "postgres"}))
 ALL = Setting(proxies=frozenset({"redis", "rabbit", "postgres", "gateway"}))
+LOSSY = replace(ALL, own_network=True)
+LOST_PERCENT = 1
 
 
-@fault(setting=ALL)
+@fault(setting=LOSSY, quick=True)
 async def network_lossy(stack: Stack, moment: Moment) -> None:
-    """1 % of all packets are lost and sent again, and each is up to 100 ms late, between all parts."""
-    await _weather(stack, Weather(jitter_s=0.1, loss=0.01), 4.0)
+    """The kernel drops 1 % of all TCP packets between all parts, and what is sent is up to 100 ms late."""
+    with lossy(LOST_PERCENT) as losses:
+        await _weather(stack, Weather(jitter_s=0.1), 4.0)
+    moment.expect(losses.packets > 0, f"{losses.packets} packets were dropped by the kernel")
+    moment.seen.append(f"{losses.segments_resent} segments were sent again")
 
 
 @fault(setting=ALL)

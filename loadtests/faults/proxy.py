@@ -1,4 +1,4 @@
-"""A proxy of ours, on TCP or unix sockets: what a network may do to what passes, it does on demand."""
+"""A proxy of ours, on TCP: what a network may do to what passes, it does on demand."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-Address = tuple[str, int] | Path
-"""Host and port, or the path of a unix socket."""
+Address = tuple[str, int]
+"""Host and port."""
 
-RESEND_S = 0.2
-"""What a lost packet costs who waits for it: the least that Linux waits before it sends one again."""
 _CHUNK_BYTES = 64 * 1024
 _UNDER_WAY_MAX = 1_024
 """Chunks of one direction that are on their way. A sender that is ahead of them waits."""
@@ -29,8 +26,6 @@ class Weather:
     delay_s: float = 0.0
     jitter_s: float = 0.0
     """At most so much more, at random. Order is kept, as TCP keeps it."""
-    loss: float = 0.0
-    """The share of chunks that are lost and sent again, RESEND_S later, with all that come after them."""
     slice_bytes: int = 0
     """No chunk is longer; 0 leaves them as they are."""
     black_hole: bool = False
@@ -54,10 +49,7 @@ class Proxy:
         """Replies that were cut off so far."""
 
     async def start(self) -> None:
-        if isinstance(self.at, Path):
-            self._server = await asyncio.start_unix_server(self._accept, self.at)
-        else:
-            self._server = await asyncio.start_server(self._accept, *self.at, backlog=1_024)
+        self._server = await asyncio.start_server(self._accept, *self.at, backlog=1_024)
 
     async def close(self) -> None:
         if self._server is not None:
@@ -102,16 +94,11 @@ class Proxy:
         size = weather.slice_bytes or len(data)
         for at in range(0, len(data), size):
             late = weather.delay_s + self._random.random() * weather.jitter_s
-            if self._random.random() < weather.loss:
-                late += RESEND_S
             yield late, data[at : at + size]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if isinstance(self._target, Path):
-                there = await asyncio.open_unix_connection(self._target)
-            else:
-                there = await asyncio.open_connection(*self._target)
+            there = await asyncio.open_connection(*self._target)
         except OSError:
             _reset(writer)
             return
@@ -200,7 +187,7 @@ async def _deliver(ahead: asyncio.Queue[tuple[float, bytes]], writer: asyncio.St
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Not an orderly end: the other side's next read fails."""
     connected = writer.get_extra_info("socket")
-    if connected is not None and connected.family != socket.AF_UNIX:
+    if connected is not None:
         with suppress(OSError):
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
     writer.transport.abort()

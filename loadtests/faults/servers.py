@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import psycopg
 
 from doorbuster.embedded import find_redis, postgres_program
+from doorbuster.supervisor import credentials
 from loadtests.bench.rabbit import node_environment
 from loadtests.bench.servers import free_port
 from loadtests.faults.processes import Process, ProcessFailed
@@ -61,21 +63,24 @@ class RedisServer(Process):
 
 
 class PostgresServer(Process):
-    """A PostgreSQL on a unix socket, with a template of the book in it."""
+    """A PostgreSQL on a unix socket and on a port, with a template of the book in it."""
 
-    def __init__(self, home: Path) -> None:
-        self.sockets = home / "sockets"
+    def __init__(self, home: Path, name: str = "postgres") -> None:
+        self.home = home / name
+        self.home.mkdir()
+        self.sockets = self.home / "sockets"
         self.sockets.mkdir()
-        program = postgres_program(home, self.sockets)
-        command = [*program.command, "-c", "shared_buffers=32MB"]
-        super().__init__("postgres", command, home, user=program.user, ready=lambda pid: self._answers())
+        self.port = free_port()
+        program = postgres_program(self.home, self.sockets)
+        self._system_user = program.user
+        settings = {"shared_buffers": "32MB", "listen_addresses": "127.0.0.1", "port": str(self.port)}
+        arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        super().__init__(
+            name, [*program.command, *arguments], home, user=program.user, ready=lambda pid: self._answers()
+        )
 
-    @property
-    def socket(self) -> Path:
-        return self.sockets / ".s.PGSQL.5432"
-
-    def dsn(self, database: str, sockets: Path | None = None) -> str:
-        return f"postgresql://postgres@/{database}?host={sockets or self.sockets}"
+    def dsn(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.sockets}&port={self.port}"
 
     def prepare(self) -> None:
         """Make the template that every book is a copy of."""
@@ -91,12 +96,72 @@ class PostgresServer(Process):
             for statement in statements:
                 connection.execute(statement.encode())
 
+    def follow(self, primary: PostgresServer) -> None:
+        """Begin anew as a copy of a server that runs, which follows it once it is started. Raises
+        ProcessFailed."""
+        data = self.home / "postgres"
+        shutil.rmtree(data)
+        data.mkdir(mode=0o700)
+        if self._system_user is not None:
+            shutil.chown(data, self._system_user)
+        copy = [str(Path(self.command[0]).with_name("pg_basebackup")), "-D", str(data)]
+        copy += ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres"]
+        copy += ["--write-recovery-conf", "--checkpoint=fast"]
+        done = subprocess.run(
+            copy,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_SECONDS_MAX,
+            **credentials(self._system_user),
+        )
+        if done.returncode:
+            raise ProcessFailed(f"pg_basebackup: {done.stderr}")
+
+    def leave(self) -> None:
+        """Follow nobody any more, and go on as a standby that hears nothing."""
+        self.run("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+
     def _answers(self) -> bool:
         try:
             psycopg.connect(self.dsn("postgres"), connect_timeout=2).close()
         except psycopg.OperationalError:
             return False
         return True
+
+
+class PostgresPair:
+    """A primary and its standby, which follows asynchronously."""
+
+    def __init__(self, home: Path) -> None:
+        self.primary, self.standby = (PostgresServer(home, name) for name in ("first", "second"))
+
+    async def start(self) -> None:
+        await self.primary.start()
+        await asyncio.to_thread(self.primary.prepare)
+        await self.stand_by()
+
+    async def stand_by(self) -> None:
+        """The standby begins anew, with what the primary has. Raises ProcessFailed."""
+        await asyncio.to_thread(self.standby.follow, self.primary)
+        await self.standby.start()
+
+    async def fail_over(self) -> None:
+        """The primary is gone: the standby is the primary now."""
+        await asyncio.to_thread(self.standby.run, "SELECT pg_promote()")
+        self.primary, self.standby = self.standby, self.primary
+
+    async def stop(self) -> None:
+        for one in (self.standby, self.primary):
+            await one.kill(signal.SIGINT)
+
+    def dsn(self, database: str) -> str:
+        """Both, in an order that does not change."""
+        ports = sorted((one.port, str(one.sockets)) for one in (self.primary, self.standby))
+        hosts = ",".join(sockets for _, sockets in ports)
+        return (
+            f"postgresql://postgres@/{database}?host={hosts}&port={','.join(str(port) for port, _ in ports)}"
+        )
 
 
 class RabbitNode(Process):

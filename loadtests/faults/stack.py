@@ -22,11 +22,12 @@ from loadtests.faults.disk import small_disk
 from loadtests.faults.groups import Guarded, Nodes, One
 from loadtests.faults.processes import Process, listens
 from loadtests.faults.provider import Provider
-from loadtests.faults.proxy import Address, Proxy
-from loadtests.faults.servers import PostgresServer, RabbitNode, RedisServer, epmd
+from loadtests.faults.proxy import Proxy
+from loadtests.faults.servers import PostgresPair, PostgresServer, RabbitNode, RedisServer, epmd
 
 _GROUPS = {"one": One, "sentinels": Guarded, "cluster": Nodes}
 GATEWAYS = ("gateway-1", "gateway-2")
+BOOK = "book"
 ROLES = (*GATEWAYS, "relay", "worker", "sweeper")
 JWT_SECRET = "a secret that only the fault matrix knows, 32+"  # noqa: S105
 SERVICE_KEY = "dbk_service-key-of-the-fault-matrix"
@@ -49,6 +50,10 @@ class Setting:
     """RabbitMQ nodes: 1, or 3 that are a cluster."""
     alone: bool = False
     """Each round has a stack of its own: what has to be brought back is then what was sold in it."""
+    standby: bool = False
+    """PostgreSQL has a standby, which follows asynchronously."""
+    own_network: bool = False
+    """The kernel may lose packets: the matrix plays in a network of its own."""
     disk_mb: int = 0
     """The size of a disk of its own for Redis; 0 for none."""
 
@@ -120,7 +125,10 @@ class Stack:
     """Of the gateways, which share it."""
     shop_port: int
     """Where shoppers go: the same, or a proxy's."""
+    pair: PostgresPair | None
+    """Where PostgreSQL has a standby."""
     book_dsn: str
+    """The one that takes writes."""
     settings: Settings
     """As operators reach it: no proxy in the way."""
     environment: Mapping[str, str]
@@ -219,17 +227,34 @@ async def stack(servers: Servers, setting: Setting, seed: str) -> AsyncIterator[
         provider = Provider(PSP_SECRET, random.Random(seed))
         closing.push_async_callback(provider.close)
         await provider.open(f"http://127.0.0.1:{port}")
-        database = await servers.new_book()
+        pair = None
+        if setting.standby:
+            pair = PostgresPair(home)
+            closing.push_async_callback(pair.stop)
+            await pair.start()
+            await asyncio.to_thread(pair.primary.new_book, BOOK)
+            dsn = pair.dsn(BOOK)
+        else:
+            database = await servers.new_book()
+            dsn = servers.postgres.dsn(database)
         brokers = await servers.brokers(setting.brokers)
-        proxies = {name: _proxy(name, servers, redis, port, home, seed) for name in setting.proxies}
-        for proxy, _ in proxies.values():
+        targets = {
+            "redis": redis.port,
+            "rabbit": servers.rabbit.port,
+            "postgres": servers.postgres.port,
+            "gateway": port,
+        }
+        proxies = {
+            name: Proxy(("127.0.0.1", targets[name]), ("127.0.0.1", free_port()), seed)
+            for name in setting.proxies
+        }
+        for proxy in proxies.values():
             await proxy.start()
             closing.push_async_callback(proxy.close)
-        book_dsn = servers.postgres.dsn(database)
         direct = Settings(
             redis_url=group.url,
             redis_replicas=setting.replicas,
-            postgres_dsn=book_dsn,
+            postgres_dsn=dsn,
             amqp_url=",".join(broker.url for broker in brokers),
             jwt_secret=JWT_SECRET,
             service_key=SERVICE_KEY,
@@ -241,11 +266,12 @@ async def stack(servers: Servers, setting: Setting, seed: str) -> AsyncIterator[
         )
         through: dict[str, str] = {}
         if "redis" in proxies:
-            through["redis_url"] = f"redis://127.0.0.1:{_port(proxies['redis'][1])}/0"
+            through["redis_url"] = f"redis://127.0.0.1:{proxies['redis'].at[1]}/0"
         if "rabbit" in proxies:
-            through["amqp_url"] = f"amqp://guest:guest@127.0.0.1:{_port(proxies['rabbit'][1])}/"
+            through["amqp_url"] = f"amqp://guest:guest@127.0.0.1:{proxies['rabbit'].at[1]}/"
         if "postgres" in proxies:
-            through["postgres_dsn"] = servers.postgres.dsn(database, home / "sockets")
+            port_of_book = proxies["postgres"].at[1]
+            through["postgres_dsn"] = f"postgresql://postgres@127.0.0.1:{port_of_book}/{database}"
         found = Stack(
             setting,
             servers,
@@ -255,29 +281,13 @@ async def stack(servers: Servers, setting: Setting, seed: str) -> AsyncIterator[
             store,
             provider,
             port,
-            _port(proxies["gateway"][1]) if "gateway" in proxies else port,
-            book_dsn,
+            proxies["gateway"].at[1] if "gateway" in proxies else port,
+            pair,
+            f"{dsn}&target_session_attrs=read-write",
             direct,
             {**direct.model_copy(update=through).environment(), "PYTHONUNBUFFERED": "1"},
-            {name: proxy for name, (proxy, _) in proxies.items()},
+            proxies,
         )
         closing.push_async_callback(found.stop_roles)
         await found.all_up()
         yield found
-
-
-def _proxy(
-    name: str, servers: Servers, redis: RedisServer, port: int, home: Path, seed: str
-) -> tuple[Proxy, Address]:
-    if name == "postgres":
-        (home / "sockets").mkdir()
-        at: Address = home / "sockets" / servers.postgres.socket.name
-        return Proxy(servers.postgres.socket, at, seed), at
-    target = {"redis": redis.port, "rabbit": servers.rabbit.port, "gateway": port}[name]
-    at = ("127.0.0.1", free_port())
-    return Proxy(("127.0.0.1", target), at, seed), at
-
-
-def _port(address: Address) -> int:
-    assert isinstance(address, tuple)  # noqa: S101  (only PostgreSQL is on a unix socket)
-    return address[1]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from loadtests.faults.proxy import RESEND_S, Address, Proxy, Weather
+from loadtests.faults.proxy import Address, Proxy, Weather
 from tests.servers import free_port
 
 
@@ -43,7 +42,7 @@ async def proxy(echo: Echo) -> AsyncIterator[Proxy]:
 
 
 async def connect(proxy: Proxy) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection(*proxy.at)  # type: ignore[misc]
+    return await asyncio.open_connection(*proxy.at)
 
 
 async def test_passes_on_what_is_sent(proxy: Proxy) -> None:
@@ -55,18 +54,6 @@ async def test_passes_on_what_is_sent(proxy: Proxy) -> None:
     writer.close()
 
 
-async def test_passes_on_unix_sockets(echo: Echo, tmp_path: Path) -> None:
-    server = await asyncio.start_unix_server(echo.serve, tmp_path / "there")
-    async with server:
-        proxy = Proxy(tmp_path / "there", tmp_path / "here")
-        await proxy.start()
-        reader, writer = await asyncio.open_unix_connection(tmp_path / "here")
-        writer.write(b"hello")
-        assert await reader.readexactly(5) == b"hello"
-        writer.close()
-        await proxy.close()
-
-
 async def test_slices_and_keeps_the_order(proxy: Proxy) -> None:
     proxy.weather = Weather(slice_bytes=3, jitter_s=0.001)
     reader, writer = await connect(proxy)
@@ -76,14 +63,13 @@ async def test_slices_and_keeps_the_order(proxy: Proxy) -> None:
     writer.close()
 
 
-async def test_delays_and_loses(proxy: Proxy) -> None:
+async def test_delays(proxy: Proxy) -> None:
     reader, writer = await connect(proxy)
-    for weather, least in ((Weather(delay_s=0.1), 0.2), (Weather(loss=1.0), 2 * RESEND_S)):
-        proxy.weather = weather
-        began = time.monotonic()
-        writer.write(b"x")
-        assert await reader.readexactly(1) == b"x"
-        assert time.monotonic() - began >= least, "once each way"
+    proxy.weather = Weather(delay_s=0.1)
+    began = time.monotonic()
+    writer.write(b"x")
+    assert await reader.readexactly(1) == b"x"
+    assert time.monotonic() - began >= 0.2, "once each way"
     writer.close()
 
 
@@ -127,7 +113,7 @@ async def test_a_black_hole_swallows_and_its_end_is_told(proxy: Proxy, echo: Ech
     writer.close()
 
 
-async def test_refuses_where_nobody_is(tmp_path: Path) -> None:
+async def test_refuses_where_nobody_is() -> None:
     proxy = Proxy(("127.0.0.1", free_port()), ("127.0.0.1", free_port()))
     await proxy.start()
     reader, writer = await connect(proxy)
