@@ -35,7 +35,7 @@ async def gateway_killed_before_answering(stack: Stack, moment: Moment) -> None:
     await stack.roles[name].stop()
     await stack.launch(name, dies_at=("reservation.pipe:Pipe.answered", moment.rng.randrange(60, 200)))
     moment.begins()
-    status = await stack.roles[name].ended()
+    status = await stack.roles[name].ends()
     moment.expect(status == -signal.SIGKILL, f"{name} died with an answer in its hands")
     await stack.launch(name)
 
@@ -79,7 +79,7 @@ async def _dies(stack: Stack, moment: Moment, role: str, point: str) -> None:
     await stack.roles[role].kill()
     for _ in range(2):
         await stack.launch(role, dies_at=(point, moment.rng.randrange(1, 6)))
-        status = await stack.roles[role].ended()
+        status = await stack.roles[role].ends()
         moment.expect(status == -signal.SIGKILL, f"the {role} died at {point}")
     await stack.launch(role)
 

@@ -114,6 +114,16 @@ class Process:
             await asyncio.sleep(_LOOK_SECONDS)
         return int(process.returncode)
 
+    async def ends(self, seconds_max: float = STOP_SECONDS_MAX) -> int:
+        """Its status, once it has ended without us. Raises ProcessFailed where it does not."""
+        until = time.monotonic() + seconds_max
+        while self.running:
+            if time.monotonic() > until:
+                await self.kill()
+                raise ProcessFailed(f"{self.name} went on for {seconds_max:g} s, and had to be killed")
+            await asyncio.sleep(_LOOK_SECONDS)
+        return await self.ended()
+
     def _is_ready(self) -> bool:
         try:
             return self._ready(self.pid)
