@@ -431,7 +431,9 @@ class RedisStore:
         for pipe in self._pipes.all:
             cursor = 0
             while True:
-                found, keys = await pipe.call("SCAN", cursor, "MATCH", ALL_ORDERS, "COUNT", _SCAN_COUNT)
+                # Of one type: a campaign may be called `order`, and what it has is no main order.
+                scan = ("SCAN", cursor, "MATCH", ALL_ORDERS, "COUNT", _SCAN_COUNT, "TYPE", "hash")
+                found, keys = await pipe.call(*scan)
                 yield [key.decode().split(":", 3)[3] for key in keys]
                 cursor = int(found)
                 if cursor == 0:

@@ -35,7 +35,7 @@ from settlement.source import OutboxSource
 from tests.servers import redis_server
 from tests.settlement.conftest import Shop, open_shop
 from tests.settlement.running import proved, working
-from tests.stack import trade_in
+from tests.stack import sale, trade_in
 
 TV = MainOrder("shop-1", OrderState.PAID, "ann", (OrderLine("tv-65", "tv", 450_000),), 1_000)
 
@@ -347,6 +347,14 @@ async def test_main_orders_that_the_book_has_lost_are_told_it_again(
         "shop-2": OrderState.CANCELLED,
         "shop-3": OrderState.PAID,
     }
+
+
+async def test_a_campaign_may_be_called_order(redis_client: Redis, book: Book) -> None:
+    shop = await open_shop(redis_client, book, sale(id="order"))
+    await shop.pay(await shop.reserve("ann"))
+    await OrderBook(shop.store).change("shop-1", lambda _: TV, event=True)
+    await settle(redis_client, book)
+    await all_is_well(shop, book)
 
 
 async def test_a_main_order_that_is_on_its_way_is_no_difference(
