@@ -108,6 +108,8 @@ class Pipes:
         except ConnectionError:
             if not reads:
                 raise
+            # Where one was gone, the others that lay idle are too: none of them is to be the next.
+            await self._known(shard).connection_pool.disconnect(inuse_connections=False)
         return await work(self._known(shard))
 
     def redirect(self, pipe: Pipe, waiting: Waiting, error: Exception) -> bool:

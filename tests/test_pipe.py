@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
 from reservation import pipe as pipes
 from reservation.ids import digest_of
 from reservation.kernel import Terms
+from reservation.keys import ALL_SHARDS
 from reservation.outcomes import Outcome, StoreUnavailable
 from reservation.pipe import Pipe
+from reservation.pipes import Pipes
 from reservation.redis_store import RedisStore, connect_redis
 from tests.contract.test_kernel import ENDS, SALE, first
 from tests.servers import free_port, redis_server
@@ -115,6 +117,28 @@ async def test_a_store_that_went_is_said_at_once_and_one_that_came_back_is_used_
         asked = (store.reserve(terms, digest_of(SALE, user, str(life)), user) for user in ("cat", "dan"))
         assert {moved.outcome for moved in await asyncio.gather(*asked)} == {Outcome.MOVED}
     assert store.wait() == pytest.approx(0, abs=0.05), "nobody waits any more"
+
+
+async def test_what_lay_idle_while_the_store_was_away_is_nobodys_next_connection(
+    server: Server, client: Redis
+) -> None:
+    parts = Pipes(client)
+    await asyncio.gather(*(client.ping() for _ in range(5)))  # as many connections lie idle now
+    await server.kill()
+    server.start()
+    others = []
+
+    async def look(client: Redis) -> bool:
+        try:
+            return bool(await client.ping())
+        except ConnectionError:
+            # Somebody else comes in between, and has the connection that was just found to be gone.
+            others.append(await client.connection_pool.get_connection())
+            raise
+
+    assert await parts.apart(ALL_SHARDS[0], look, reads=True)
+    assert len(others) == 1
+    await client.connection_pool.release(others[0])
 
 
 async def test_a_store_that_forgot_its_scripts_is_told_them_again(client: Redis) -> None:
