@@ -43,7 +43,7 @@ GIFT, GIFTS = "gift", 20
 class Load:
     """How many come, and what they do."""
 
-    rate: float = 150.0
+    rate: float = 100.0
     """Arrivals a second."""
     seconds: float = 4.0
     pays: float = 0.4
