@@ -269,7 +269,8 @@ class OrderKeys:
     @cached_property
     def order(self) -> str:
         """Hash: version, body."""
-        return f"{self.shard.prefix}:order:{self.order_id}"
+        # No campaign can have such a name, so no key of one is another's.
+        return f"{self.shard.prefix}:order/{self.order_id}"
 
     @cached_property
     def for_order(self) -> tuple[str, ...]:
@@ -278,8 +279,8 @@ class OrderKeys:
         return self.order, shard.unfinished, shard.outbox, shard.unsettled, shard.fence
 
 
-ALL_ORDERS = "doorbuster:{*}:order:*"
-"""A pattern of the keys of all main orders: the id is what comes after the third colon."""
+ALL_ORDERS = "doorbuster:{*}:order/*"
+"""A pattern of the keys of all main orders: the id is what comes after the slash."""
 
 
 def shard_of(campaign: str) -> int:

@@ -431,10 +431,8 @@ class RedisStore:
         for pipe in self._pipes.all:
             cursor = 0
             while True:
-                # Of one type: a campaign may be called `order`, and what it has is no main order.
-                scan = ("SCAN", cursor, "MATCH", ALL_ORDERS, "COUNT", _SCAN_COUNT, "TYPE", "hash")
-                found, keys = await pipe.call(*scan)
-                yield [key.decode().split(":", 3)[3] for key in keys]
+                found, keys = await pipe.call("SCAN", cursor, "MATCH", ALL_ORDERS, "COUNT", _SCAN_COUNT)
+                yield [key.decode().partition("/")[2] for key in keys]
                 cursor = int(found)
                 if cursor == 0:
                     break

@@ -352,7 +352,8 @@ async def test_main_orders_that_the_book_has_lost_are_told_it_again(
 async def test_a_campaign_may_be_called_order(redis_client: Redis, book: Book) -> None:
     shop = await open_shop(redis_client, book, sale(id="order"))
     await shop.pay(await shop.reserve("ann"))
-    await OrderBook(shop.store).change("shop-1", lambda _: TV, event=True)
+    for order_id in ("shop-1", "used", "campaign"):
+        await OrderBook(shop.store).change(order_id, lambda _: TV, event=True)
     await settle(redis_client, book)
     await all_is_well(shop, book)
 
