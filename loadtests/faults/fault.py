@@ -29,6 +29,8 @@ class Moment:
     """Evidence that it happened, for people."""
     repairs: list[str] = field(default_factory=list)
     """What an operator had to do."""
+    named: set[str] | None = None
+    """Reservations that repair has named as lost; None where nobody looked."""
 
     def begins(self) -> None:
         """What was acknowledged before is what may be lost, where anything may be."""

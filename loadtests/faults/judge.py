@@ -122,13 +122,19 @@ def judge(
     provider: Provider,
     bounds: Bounds,
     excuse: Excuse | None = None,
+    named: Collection[str] | None = None,
 ) -> Verdict:
     """What became of everything that was acknowledged. `main_orders` is what the service says of each that it
-    knows; `audit` is its own, as JSON."""
+    knows; `audit` is its own, as JSON; `named` are reservations that repair has named as lost, if there was
+    one."""
     verdict = Verdict()
     acknowledged = log.acknowledged()
     orders = {order.reservation: order for order in rows.orders}
     _judge_reservations(verdict, acknowledged.values(), rows.orders, orders, excuse)
+    if named is not None:
+        for told in acknowledged.values():
+            if told.id not in orders and told.id not in named:
+                verdict.find("report", f"{told.id} ({told.key}) is lost, and repair did not name it")
     _judge_steps(verdict, log.cancelled(), orders, excuse)
     _judge_main_orders(verdict, log, rows.main_orders, main_orders, excuse)
     _judge_entitlements(verdict, rows, main_orders, bounds)

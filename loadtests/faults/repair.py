@@ -52,6 +52,9 @@ async def reconcile(stack: Stack, moment: Moment) -> None:
     for one in found["differences"]:
         name = one["drift"] if one["mended"] else f"{one['drift']} not mended"
         drifts[name] = drifts.get(name, 0) + 1
+    moment.named = (moment.named or set()) | {one["id"] for one in found["gone"]}
+    if found["gone"]:
+        drifts["named as gone"] = len(found["gone"])
     took = time.monotonic() - began
     moment.repairs.append(f"reconcile --repair, {took:.1f} s: {drifts or 'nothing differed'}")
     await _resume(stack, found["paused"])

@@ -141,7 +141,7 @@ async def _verdict(
         excuse = Excuse(moment.began_at, fault.admits_seconds, moment.gone_at)
     quotas = {document["id"]: document["per_user"] for document in documents if "per_user" in document}
     bounds = Bounds(stock, quotas, GRANTS, HOLD_SECONDS)
-    verdict = judge(shoppers.log, rows, known, audit, stack.provider, bounds, excuse)
+    verdict = judge(shoppers.log, rows, known, audit, stack.provider, bounds, excuse, moment.named)
     if fault.no_malfunction:
         for one in shoppers.log.tries:
             # Who sends on an idle connection in the instant in which it is closed has no answer, and that is

@@ -64,10 +64,13 @@ class Case:
         self.provider = Provider("whsec_c2VjcmV0", random.Random(1))
         self.provider.charges[PAID.payment_id] = Charge(PAID.payment_id, 5000, "CNY", taken=True)
         self.excuse: Excuse | None = None
+        self.named: set[str] | None = None
 
     def judge(self) -> Verdict:
         rows = BookRows(self.orders, self.payments, self.refunds, self.in_book)
-        return judge(self.log, rows, self.in_store, self.audit, self.provider, BOUNDS, self.excuse)
+        return judge(
+            self.log, rows, self.in_store, self.audit, self.provider, BOUNDS, self.excuse, self.named
+        )
 
     def cancel_main_order(self, *, at: float) -> None:
         """As it should be, but for what was made of it."""
@@ -99,6 +102,15 @@ def test_a_loss_that_the_setting_admits_is_counted_apart(case: Case) -> None:
     assert (verdict.lost, verdict.admitted, verdict.ok) == (0, 1, True)
     case.excuse = Excuse(struck_at=10.0, seconds=1.0, gone_at=10.0)
     assert case.judge().lost == 1, "it had been acknowledged long before"
+
+
+def test_a_loss_that_repair_did_not_name_is_found(case: Case) -> None:
+    case.orders.remove(BOB)
+    case.excuse = Excuse(struck_at=1.5, seconds=1.0, gone_at=1.5)
+    case.named = {BOB.reservation}
+    assert case.judge().ok
+    case.named = set()
+    assert not case.judge().ok
 
 
 def test_a_cancellation_that_was_lost_is_found(case: Case) -> None:
