@@ -70,6 +70,17 @@ class Member:
             return False
 
 
+def catch_up(master: Member, replica: Member) -> None:
+    """Return when the replica has all that the master has now."""
+
+    def offset(member: Member, name: str) -> int:
+        with redis.Redis(port=member.port) as client:
+            return int(client.info("replication")[name])
+
+    written = offset(master, "master_repl_offset")
+    wait_until(lambda: offset(replica, "slave_repl_offset") >= written, "the replica has everything")
+
+
 class Guarded:
     """A master and its replica, and three sentinels that know them as `sale`."""
 
@@ -95,15 +106,7 @@ class Guarded:
 
     def catch_up(self) -> None:
         """Return when the replica has all that the master has now."""
-        written = self._offset(self.master, "master_repl_offset")
-        wait_until(
-            lambda: self._offset(self.replica, "slave_repl_offset") >= written, "the replica has everything"
-        )
-
-    @staticmethod
-    def _offset(member: Member, name: str) -> int:
-        with redis.Redis(port=member.port) as client:
-            return int(client.info("replication")[name])
+        catch_up(self.master, self.replica)
 
     def named(self) -> int:
         """The port of the master, as a sentinel says."""
@@ -165,7 +168,8 @@ class Nodes:
 
     @staticmethod
     def part(master: Member, replica: Member) -> None:
-        """From now on the replica gets nothing any more."""
+        """From now on the replica gets nothing any more. What was written before, it has."""
+        catch_up(master, replica)
         master.call("ACL", "SETUSER", REPLICATION, "off")
         master.call("CLIENT", "KILL", "TYPE", "replica")
         wait_until(lambda: replica.call("ROLE")[3] != "connected", "the replica is cut off")
