@@ -1,4 +1,8 @@
-"""Wiring: where settings become parts. Nothing connects at import, and everything connects here."""
+"""Wiring: where settings become parts. Nothing connects at import, and everything connects here.
+
+What not all need is imported by who wires it. To start is mostly to import: neither a role nor a command is
+to wait for HTTP, a broker's client or reports that it has nothing to do with.
+"""
 
 from __future__ import annotations
 
@@ -33,28 +37,22 @@ from reservation.tracing import NO_TRACER, Tracer
 from reservation.traffic import TrafficLog
 from reservation.waitlist import Waitlist
 from reservation.watch import Watch
-from settlement.audit import Auditor
 from settlement.book import Book
-from settlement.book_witness import BookWitness
-from settlement.dead_letters import DeadLetters, StoreDeadLetters
-from settlement.lookout import Lookout
-from settlement.notifier import Notifier, Recipient
-from settlement.patrol import DIFFERENCES_MAX, SETTLE_SECONDS_MAX, Patrol
-from settlement.provider import HttpRefunds
-from settlement.rabbit import Broker, RabbitDeadLetters, RabbitSource
-from settlement.recipients import LogRecipient, WebhookRecipient
-from settlement.reconcile import Reconciler
-from settlement.refunds import Refunder
-from settlement.relay import Relay
-from settlement.report.reader import ReportReader
-from settlement.report.report import Reporter
-from settlement.source import OutboxSource, Source
-from settlement.sweeper import Sweeper
-from settlement.traffic import TrafficCopy
-from settlement.worker import Worker
 
 if TYPE_CHECKING:
     from gateway.app import Parts
+    from settlement.audit import Auditor
+    from settlement.dead_letters import DeadLetters
+    from settlement.lookout import Lookout
+    from settlement.notifier import Notifier, Recipient
+    from settlement.reconcile import Reconciler
+    from settlement.refunds import Refunder
+    from settlement.relay import Relay
+    from settlement.report.report import Reporter
+    from settlement.source import Source
+    from settlement.sweeper import Sweeper
+    from settlement.traffic import TrafficCopy
+    from settlement.worker import Worker
 
 _CHECK_AGAIN_SECONDS = (0.5, 1.0)
 _log = structlog.get_logger(__name__)
@@ -185,13 +183,13 @@ async def gateway_parts(
     settings: Settings, own_url: str, vitals: Vitals, tracer: Tracer
 ) -> AsyncIterator[Parts]:
     """What a gateway process needs. `own_url` is where it reaches itself."""
-    # Here, so that nobody else waits for them: with HTTP it takes twice as long until a command begins.
     from gateway.app import Parts
     from gateway.auth import Authenticator
     from gateway.jwks import KeySet
     from gateway.provider import HostedCheckout
     from gateway.traffic import Traffic
     from gateway.webhook import WebhookVerifier
+    from settlement.audit import Auditor
 
     if settings.jwks is None:
         settings.need("jwt_secret")
@@ -249,17 +247,24 @@ async def administration(settings: Settings) -> AsyncIterator[tuple[Administrati
 
 @asynccontextmanager
 async def auditor(settings: Settings) -> AsyncIterator[tuple[Auditor, Catalog, Book]]:
+    from settlement.audit import Auditor
+
     async with _store_and_book(settings) as (store, the_book):
         yield Auditor(store, the_book), Catalog(store, StoreClock()), the_book
 
 
 def reporter(settings: Settings) -> Reporter:
     """It connects for each report, and to the book alone."""
+    from settlement.report.reader import ReportReader
+    from settlement.report.report import Reporter
+
     return Reporter(ReportReader(_needed(settings, "postgres_dsn")))
 
 
 @asynccontextmanager
 async def reconciler(settings: Settings) -> AsyncIterator[tuple[Reconciler, Catalog, Book]]:
+    from settlement.reconcile import Reconciler
+
     async with _store_and_book(settings) as (store, the_book):
         yield Reconciler(store, the_book), Catalog(store, StoreClock()), the_book
 
@@ -274,12 +279,20 @@ async def _store_and_book(settings: Settings) -> AsyncIterator[tuple[RedisStore,
 @asynccontextmanager
 async def worker(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[tuple[Worker, Lookout]]:
     """A worker on the broker, or on the outbox itself where there is no broker; and who tells what waits."""
+    from settlement.lookout import Lookout
+    from settlement.worker import Worker
+
     async with AsyncExitStack() as stack:
         the_book = await stack.enter_async_context(book(settings, vitals=vitals))
         source: Source
         if settings.amqp_url is not None:
+            from settlement.rabbit import Broker, RabbitSource
+
             source = RabbitSource(Broker(settings.amqp_url))
         else:
+            from settlement.dead_letters import StoreDeadLetters
+            from settlement.source import OutboxSource
+
             servers = await stack.enter_async_context(redis_servers(settings))
             letters = StoreDeadLetters(servers, observer=vitals.store)
             source = OutboxSource(_outbox(servers, settings, vitals.store), letters)
@@ -297,6 +310,9 @@ async def refunder(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncI
     if url is None:
         yield None
         return
+    from settlement.provider import HttpRefunds
+    from settlement.refunds import Refunder
+
     provider = HttpRefunds(url, _needed(settings, "psp_secret"))
     async with book(settings, connections_max=1, vitals=vitals) as the_book:
         try:
@@ -308,6 +324,9 @@ async def refunder(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncI
 @asynccontextmanager
 async def notifier(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[Notifier]:
     """Tells the merchant's systems, or the log where no URL is set."""
+    from settlement.notifier import Notifier
+    from settlement.recipients import LogRecipient, WebhookRecipient
+
     recipient: Recipient = LogRecipient()
     if settings.notify_url is not None:
         recipient = WebhookRecipient(settings.notify_url, _needed(settings, "notify_secret"))
@@ -320,6 +339,9 @@ async def notifier(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncI
 
 @asynccontextmanager
 async def relay(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[Relay]:
+    from settlement.rabbit import Broker
+    from settlement.relay import Relay
+
     async with redis_servers(settings) as servers:
         outbox, broker = _outbox(servers, settings, vitals.store), Broker(_needed(settings, "amqp_url"))
         yield Relay(outbox, broker, tracer)
@@ -327,6 +349,11 @@ async def relay(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIter
 
 @asynccontextmanager
 async def sweeper(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIterator[Sweeper]:
+    from settlement.book_witness import BookWitness
+    from settlement.patrol import DIFFERENCES_MAX, SETTLE_SECONDS_MAX, Patrol
+    from settlement.reconcile import Reconciler
+    from settlement.sweeper import Sweeper
+
     async with (
         redis_servers(settings) as servers,
         book(settings, connections_max=2, vitals=vitals) as the_book,
@@ -352,6 +379,8 @@ async def sweeper(settings: Settings, vitals: Vitals, tracer: Tracer) -> AsyncIt
 @asynccontextmanager
 async def traffic_copy(settings: Settings, vitals: Vitals) -> AsyncIterator[TrafficCopy]:
     """On connections of its own: nothing that has to be done in time waits for it."""
+    from settlement.traffic import TrafficCopy
+
     async with (
         redis_servers(settings) as servers,
         book(settings, connections_max=1, vitals=vitals) as the_book,
@@ -362,6 +391,8 @@ async def traffic_copy(settings: Settings, vitals: Vitals) -> AsyncIterator[Traf
 @asynccontextmanager
 async def dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
     if settings.amqp_url is not None:
+        from settlement.rabbit import Broker, RabbitDeadLetters
+
         broker = Broker(settings.amqp_url)
         await broker.open()
         try:
@@ -369,5 +400,7 @@ async def dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
         finally:
             await broker.close()
     else:
+        from settlement.dead_letters import StoreDeadLetters
+
         async with redis_servers(settings) as servers:
             yield StoreDeadLetters(servers)

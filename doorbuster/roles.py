@@ -15,8 +15,6 @@ from doorbuster.settings import Settings
 from doorbuster.vitals import Vitals
 from reservation.outcomes import Fault
 from reservation.tasks import end
-from settlement.sweeper import again
-from settlement.traffic import COPY_SECONDS
 
 STOP_SECONDS_MAX = 10.0
 JWT_SECRET_CHARS_SAFE = 32
@@ -136,6 +134,9 @@ async def run_relay(settings: Settings) -> None:
 
 
 async def run_sweeper(settings: Settings) -> None:
+    from settlement.sweeper import again
+    from settlement.traffic import COPY_SECONDS
+
     stop, vitals = stop_on_signals(), Vitals("sweeper")
     async with (
         checked_store(settings, stop),
