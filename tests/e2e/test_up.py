@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ import aiohttp
 import pytest
 
 from tests.commands import doorbuster
-from tests.servers import free_port, wait_until
+from tests.servers import free_port, redis_server, wait_until
 from tests.stack import COMMAND, SECRETS, Answer, Client, Stack, eventually, stack
 
 
@@ -41,6 +42,20 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+SAMPLES = {"midnight-drop", "singles-day-phones", "tv-trade-in"}
+
+
+async def campaigns(client: Client) -> dict[str, Any]:
+    """All campaigns by id, once the gateways have heard of them."""
+    await asyncio.sleep(0.5)  # what is not there can only be waited for in vain
+    found = (await client.call("GET", "/v1/campaigns")).body["campaigns"]
+    return {campaign["id"]: campaign for campaign in found}
+
+
+def mentions_samples(running: Stack) -> bool:
+    return b"\nsample " in running.log.read_bytes()
 
 
 async def test_a_kill_of_everything_loses_no_acknowledged_reservation(tmp_path: Path) -> None:
@@ -125,14 +140,6 @@ async def test_what_dies_comes_back_by_itself(tmp_path: Path) -> None:
                 await client.audit(campaign)
 
 
-async def test_a_stack_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
-    with stack(tmp_path / "data", "--workers", "2") as running:
-        pids = [pid for name in ("redis", "postgres", "doorbuster") for pid in children(running, name)]
-        running.process.kill()
-        running.process.wait()
-        wait_until(lambda: not any(map(alive, pids)), "its processes follow it")
-
-
 async def test_a_drain_answers_what_was_asked(tmp_path: Path) -> None:
     """SIGTERM under load: no request that was taken is dropped or answered with an error of ours."""
     with stack(tmp_path / "data", "--workers", "2") as running:
@@ -158,45 +165,91 @@ async def test_a_drain_answers_what_was_asked(tmp_path: Path) -> None:
             assert b"Traceback" not in running.log.read_bytes()
 
 
-async def test_not_one_millisecond_early_whatever_the_gateways_clock(
-    tmp_path: Path, empty_redis_url: str
-) -> None:
-    """The gateway's clock is five minutes ahead of the store's; only the store's opens the sale."""
+@pytest.fixture(scope="module")
+def ahead(tmp_path_factory: pytest.TempPathFactory, redis_program: Path) -> Iterator[Stack]:
+    """A stack on a Redis that is not embedded, and whose clock all the others are five minutes ahead of."""
     # The library itself: its command would stand between us and the process that we stop.
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-    environment = {
-        "DOORBUSTER_REDIS_URL": empty_redis_url,
-        "LD_PRELOAD": str(library),
-        "FAKETIME": "+5m",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    environment = {"LD_PRELOAD": str(library), "FAKETIME": "+5m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    with redis_server(redis_program, tmp_path_factory.mktemp("redis")) as url:
+        environment["DOORBUSTER_REDIS_URL"] = url
+        home = tmp_path_factory.mktemp("ahead")
+        with stack(home, "--workers", "1", environment=environment) as running:
+            yield running
+
+
+async def test_a_store_that_is_not_embedded_gets_no_samples(ahead: Stack) -> None:
     async with aiohttp.ClientSession() as session:
-        with stack(tmp_path / "d", "--workers", "2", environment=environment) as running:
-            client = Client(running.url, session)
-            probe = await client.create()
-            answer = await client.call("GET", f"/v1/campaigns/{probe}")
-            gateway_ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
-            assert gateway_ahead > timedelta(minutes=4), "the gateway's clock is wrong"
-            shown = datetime.fromisoformat(answer.body["server_time"])
-            assert abs(shown - datetime.now(UTC)) < timedelta(seconds=5), "and is not shown"
-            opens_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
-            offers = [{"sku": "phone", "price": 5, "stock": 1_000}]
-            campaign = await client.create(opens_at=opens_at.isoformat(), offers=offers)
-            codes: list[str | None] = []
-            created: list[datetime] = []
+        assert not SAMPLES & (await campaigns(Client(ahead.url, session))).keys()
+    assert not mentions_samples(ahead)
 
-            async def press(number: int) -> None:
-                while True:
-                    answer = await client.reserve(campaign, f"u{number}")
-                    codes.append(answer.code)
-                    if answer.status == 201:
-                        created.append(datetime.fromisoformat(answer.body["created_at"]))
-                        return
 
-            await asyncio.gather(*(press(number) for number in range(20)))
-            assert set(codes) == {"not_started", None}
-            assert min(created) >= opens_at
-            assert min(created) - opens_at < timedelta(milliseconds=500)
+async def test_not_one_millisecond_early_whatever_the_gateways_clock(ahead: Stack) -> None:
+    """The gateway's clock is five minutes ahead of the store's; only the store's opens the sale."""
+    async with aiohttp.ClientSession() as session:
+        client = Client(ahead.url, session)
+        probe = await client.create()
+        answer = await client.call("GET", f"/v1/campaigns/{probe}")
+        gateway_ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+        assert gateway_ahead > timedelta(minutes=4), "the gateway's clock is wrong"
+        shown = datetime.fromisoformat(answer.body["server_time"])
+        assert abs(shown - datetime.now(UTC)) < timedelta(seconds=5), "and is not shown"
+        opens_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+        offers = [{"sku": "phone", "price": 5, "stock": 1_000}]
+        campaign = await client.create(opens_at=opens_at.isoformat(), offers=offers)
+        codes: list[str | None] = []
+        created: list[datetime] = []
+
+        async def press(number: int) -> None:
+            while True:
+                answer = await client.reserve(campaign, f"u{number}")
+                codes.append(answer.code)
+                if answer.status == 201:
+                    created.append(datetime.fromisoformat(answer.body["created_at"]))
+                    return
+
+        await asyncio.gather(*(press(number) for number in range(20)))
+        assert set(codes) == {"not_started", None}
+        assert min(created) >= opens_at
+        assert min(created) - opens_at < timedelta(milliseconds=500)
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with all of its servers, and without samples. The tests below look at it, and then end it."""
+    with stack(tmp_path_factory.mktemp("embedded"), "--workers", "2", "--no-samples") as running:
+        yield running
+
+
+async def test_samples_are_not_for_who_does_not_want_them(embedded: Stack) -> None:
+    async with aiohttp.ClientSession() as session:
+        assert await campaigns(Client(embedded.url, session)) == {}
+    assert not mentions_samples(embedded)
+
+
+def test_nobody_else_gets_to_the_embedded_servers(embedded: Stack) -> None:
+    runtime = Path(json.loads((embedded.data_dir / "stack.json").read_text())["runtime"])
+    private = [runtime / "postgres", embedded.data_dir / "redis", embedded.data_dir / "postgres"]
+    for place in [*private, runtime / "redis.sock", embedded.data_dir / "stack.json"]:
+        assert place.stat().st_mode & 0o077 == 0, place
+
+
+async def test_a_stack_that_is_killed_leaves_nothing_behind(embedded: Stack) -> None:
+    pids = [pid for name in ("redis", "postgres", "doorbuster") for pid in children(embedded, name)]
+    assert len(pids) >= 6
+    embedded.process.kill()
+    embedded.process.wait()
+    wait_until(lambda: not any(map(alive, pids)), "its processes follow it")
+
+
+async def test_samples_are_not_for_a_stack_that_is_no_longer_new(embedded: Stack) -> None:
+    if embedded.process.poll() is None:  # else the test above has ended it
+        embedded.process.terminate()
+        embedded.process.wait(60)
+    async with aiohttp.ClientSession() as session:
+        with stack(embedded.data_dir, "--workers", "1") as running:
+            assert await campaigns(Client(running.url, session)) == {}
+            assert not mentions_samples(running)
 
 
 @pytest.mark.parametrize(
@@ -303,28 +356,6 @@ def test_up_can_be_stopped_while_it_waits_for_a_server(tmp_path: Path) -> None:
         assert process.wait(20) == 0
 
 
-def test_nobody_else_gets_to_the_embedded_servers(tmp_path: Path) -> None:
-    with stack(tmp_path / "data", "--workers", "1") as running:
-        runtime = Path(json.loads((running.data_dir / "stack.json").read_text())["runtime"])
-        private = [runtime / "postgres", running.data_dir / "redis", running.data_dir / "postgres"]
-        for place in [*private, runtime / "redis.sock", running.data_dir / "stack.json"]:
-            assert place.stat().st_mode & 0o077 == 0, place
-
-
-SAMPLES = {"midnight-drop", "singles-day-phones", "tv-trade-in"}
-
-
-async def campaigns(client: Client) -> dict[str, Any]:
-    """All campaigns by id, once the gateways have heard of them."""
-    await asyncio.sleep(0.5)  # what is not there can only be waited for in vain
-    found = (await client.call("GET", "/v1/campaigns")).body["campaigns"]
-    return {campaign["id"]: campaign for campaign in found}
-
-
-def mentions_samples(running: Stack) -> bool:
-    return b"\nsample " in running.log.read_bytes()
-
-
 async def test_an_empty_stack_begins_with_a_campaign_of_each_kind(tmp_path: Path) -> None:
     """They are open and work; a second start leaves them as they are by then."""
     async with aiohttp.ClientSession() as session:
@@ -369,24 +400,6 @@ async def test_an_empty_stack_begins_with_a_campaign_of_each_kind(tmp_path: Path
             assert found["midnight-drop"]["phase"] == "closed"
             assert found["tv-trade-in"]["offers"][0]["stock"] == 207
             assert b"\nsample " not in second.log.read_bytes()[length:]
-
-
-async def test_samples_are_not_for_who_does_not_want_them(tmp_path: Path) -> None:
-    async with aiohttp.ClientSession() as session:
-        with stack(tmp_path / "data", "--workers", "1", "--no-samples") as running:
-            assert await campaigns(Client(running.url, session)) == {}
-            assert not mentions_samples(running)
-        with stack(tmp_path / "data", "--workers", "1") as running:  # no longer new
-            assert await campaigns(Client(running.url, session)) == {}
-            assert not mentions_samples(running)
-
-
-async def test_a_store_that_is_not_embedded_gets_no_samples(tmp_path: Path, empty_redis_url: str) -> None:
-    environment = {"DOORBUSTER_REDIS_URL": empty_redis_url}
-    async with aiohttp.ClientSession() as session:
-        with stack(tmp_path / "data", "--workers", "1", environment=environment) as running:
-            assert not SAMPLES & (await campaigns(Client(running.url, session))).keys()
-            assert not mentions_samples(running)
 
 
 def test_commands_find_the_running_stack_by_its_data_directory(up: Stack, tmp_path: Path) -> None:
