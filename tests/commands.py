@@ -12,7 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["doorbuster.cli", "doorbuster.stack", "gateway.app", "gateway.server"])
+_FORKS.set_forkserver_preload(
+    [
+        "doorbuster.cli",
+        "doorbuster.report.run",
+        "doorbuster.stack",
+        "gateway.app",
+        "gateway.server",
+        "settlement.audit",
+        "settlement.patrol",
+        "settlement.rabbit",
+        "settlement.report.report",
+    ]
+)
 Done = subprocess.CompletedProcess[str]
 
 

@@ -28,17 +28,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
-_STACKS = {"up", "traced"}
-"""Fixtures of a whole package."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what may not be divided among processes: a file, and all tests of a stack."""
-    for item in items:
-        together = item.path.parent if _STACKS.intersection(item.fixturenames) else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(item.config.rootpath))))
-
-
 def _redis_of_the_system() -> Path:
     found = shutil.which("redis-server", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
     assert found is not None, "make test installs redis-server"
