@@ -292,7 +292,7 @@ async def test_hundreds_of_campaigns_are_listed_and_measured(client: Client) -> 
         assert {answer.status for answer in answers} == {200}
         return [{one["id"] for one in answer.body["campaigns"]} for answer in answers]
 
-    found = await eventually(listed, lambda found: all(set(made) <= one for one in found), 3)
+    found = await eventually(listed, lambda found: all(set(made) <= one for one in found))
     assert len(found[0]) >= 120
     text = (await client.call("GET", "/metrics")).body.decode()
     assert "doorbuster_store_up 1.0" in text
