@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +18,7 @@ import aiohttp
 from aiohttp import web
 from redis.asyncio import Redis
 
-from doorbuster.embedded import postgres_program
 from doorbuster.settings import Settings
-from doorbuster.supervisor import credentials
 from loadtests.faults.processes import Process
 from loadtests.faults.provider import Provider
 from loadtests.faults.servers import PostgresServer, RabbitNode, RedisServer, epmd
@@ -41,8 +38,6 @@ Patrol.pause_seconds, Patrol.share = 0.5, 0.5
 main()
 """
 """A command of ours whose patrol goes round more often, as all is more often here."""
-STANDBY_PORT = 5433
-"""Of its socket, beside that of the one that it follows."""
 _RABBIT = """\
 prometheus.tcp.ip = 127.0.0.1
 prometheus.tcp.port = {port}
@@ -69,7 +64,7 @@ class Watched:
     redis: RedisServer
     replica: RedisServer
     postgres: PostgresServer
-    standby: Process
+    standby: PostgresServer
     rabbit: RabbitNode
     outside: Outside
     settings: Settings
@@ -85,7 +80,7 @@ class Watched:
 
     @property
     def standby_dsn(self) -> str:
-        return f"{self.dsn}&port={STANDBY_PORT}"
+        return self.standby.dsn(DATABASE)
 
     async def restart(self, name: str) -> None:
         await self.processes[name].stop()
@@ -127,6 +122,7 @@ def _make_exporters_role(postgres: PostgresServer) -> None:
         env={
             "PATH": f"{tools}:/usr/bin:/bin",
             "PGHOST": str(postgres.sockets),
+            "PGPORT": str(postgres.port),
             "POSTGRES_USER": "postgres",
             "POSTGRES_DB": DATABASE,
             "POSTGRES_EXPORTER_PASSWORD": "of the exporter's own",
@@ -134,20 +130,11 @@ def _make_exporters_role(postgres: PostgresServer) -> None:
     )
 
 
-def _standby(home: Path, postgres: PostgresServer) -> Process:
+def _standby(home: Path, postgres: PostgresServer) -> PostgresServer:
     """One that follows, made of a copy of what there is."""
-    program = postgres_program(home, postgres.sockets)
-    data = home / "standby"
-    data.mkdir(mode=0o700)
-    if program.user is not None:
-        shutil.chown(data, program.user)
-    copying = [str(Path(program.command[0]).parent / "pg_basebackup"), "--pgdata", str(data)]
-    copying += ["--host", str(postgres.sockets), "--username", "postgres", "--write-recovery-conf"]
-    subprocess.run([*copying, "--checkpoint", "fast"], check=True, **credentials(program.user))
-    command = [program.command[0], "-D", str(data), "-p", str(STANDBY_PORT), "-c", "listen_addresses="]
-    command += ["-c", f"unix_socket_directories={postgres.sockets}"]
-    at = postgres.sockets / f".s.PGSQL.{STANDBY_PORT}"
-    return Process("standby", command, home, user=program.user, ready=lambda pid: at.exists())
+    standby = PostgresServer(home, "standby")
+    standby.follow(postgres)
+    return standby
 
 
 @asynccontextmanager
@@ -258,7 +245,7 @@ def _processes(
             environment=environment,
             ready=lambda pid, port=ports[role]: listens(port),  # type: ignore[misc]
         )
-    source = f"host={postgres.sockets} user=exporter dbname={DATABASE} sslmode=disable"
+    source = f"host={postgres.sockets} port={postgres.port} user=exporter dbname={DATABASE} sslmode=disable"
     for name, program, flags in (
         ("redis", "redis", ["--redis.addr", redis.url, "--include-system-metrics"]),
         ("postgres", "postgres", []),
