@@ -55,6 +55,7 @@ def open_sale(environment: Environment, **_: Any) -> None:
     environment.host = environment.host.rstrip("/")  # paths begin with one
     if not environment.host.startswith(("http://", "https://")):
         _give_up(environment, f"--host: {environment.host} begins with neither http:// nor https://")
+    said = ""
     try:
         jwt_secret, service_key = find_secrets(options)
         campaign = options.campaign
@@ -62,8 +63,7 @@ def open_sale(environment: Environment, **_: Any) -> None:
         if options.create_campaign and service_key:
             campaign = campaign or f"load-{uuid.uuid4().hex[:12]}"
             opens_at = _schedule(merchant, campaign, options, environment)
-            units = options.goods.stock
-            print(f"{campaign} opens at {opens_at:%H:%M:%S} UTC with {units} units", flush=True)
+            said = f"{campaign} opens at {opens_at:%H:%M:%S} UTC with {options.goods.stock} units"
     except (SecretMissing, MerchantError) as error:
         _give_up(environment, str(error))
     if not campaign:
@@ -72,6 +72,8 @@ def open_sale(environment: Environment, **_: Any) -> None:
         _give_up(environment, "--service-key: is not given, and trade-ins need their main orders reported")
     _announce(environment, Sale(campaign, jwt_secret, service_key))
     _watch(environment, options, merchant, campaign)
+    if said:  # last: who is told to end now has something to conclude
+        print(said, flush=True)
 
 
 def on_sale(environment: Environment) -> Sale | None:

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from reservation.redis_store import connect_redis
 from settlement.book import Book
 from settlement.migrate import migrate
+from tests.demanding import OneAtATime, spread
 from tests.ha.redis_servers import Nodes, started
 from tests.servers import postgres_server, rabbit_server, redis_server
 
@@ -26,6 +27,15 @@ hypothesis.settings.register_profile(
     "patient", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None
 )
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(OneAtATime())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes
+        spread(items)
 
 
 def _redis_of_the_system() -> Path:

@@ -14,11 +14,13 @@ from typing import Any
 
 import psycopg
 import pytest
+import requests
 import yaml
 
 from doorbuster.errors import Misconfigured
 from doorbuster.rehearse import plan_rehearsal
 from reservation.validation import Invalid
+from tests.servers import wait_until
 from tests.stack import COMMAND, SERVICE_KEY, Client, Stack, sale, trade_in
 
 REHEARSAL_SECONDS_MAX = 90
@@ -123,15 +125,24 @@ async def test_a_trade_in_is_rehearsed_with_main_orders_of_its_own(up: Stack, tm
     assert step["other"] == 0
 
 
+def reserved_in_rehearsals(up: Stack) -> float:
+    """How often somebody asked for a reservation in one."""
+    lines = requests.get(f"{up.url}/metrics", timeout=10).text.splitlines()
+    named = (line for line in lines if line.startswith("doorbuster_reservations_total{"))
+    return sum(float(line.rpartition(" ")[2]) for line in named if 'campaign="rehearsal-' in line)
+
+
 async def test_gateways_that_stand_still_are_what_saturates_and_a_table_says_so(
     up: Stack, tmp_path: Path
 ) -> None:
     path = campaign_file(tmp_path, sale())
     halted, *others = gateways(up)
     assert others
+    before = reserved_in_rehearsals(up)
 
     def stop_one(process: subprocess.Popen[str], line: str) -> None:
         if line.startswith("step"):
+            wait_until(lambda: reserved_in_rehearsals(up) > before, "shoppers come, to a copy that was made")
             os.kill(halted, signal.SIGSTOP)
         elif line.startswith("1 "):  # the load is over; the audit wants them all
             os.kill(halted, signal.SIGCONT)

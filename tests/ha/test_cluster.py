@@ -24,7 +24,7 @@ from tests.settlement.conftest import open_shop
 from tests.settlement.running import working
 from tests.test_watch import Ear
 
-UNITS = 10_000
+UNITS = 1_000_000
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from reservation.servers import connected
 from tests.ha.redis_servers import Guarded
 from tests.ha.shoppers import ASKING, Shoppers, on_sale
 
-UNITS = 10_000
+UNITS = 1_000_000
 
 
 async def test_shoppers_go_on_when_the_master_was_killed(guarded: Guarded) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture.engine import ConjectureRunner
 
+from reservation import pipe
 from tests.conftest import _redis_of_the_system
 from tests.properties.clock import TimeFile, frozen_redis
 from tests.properties.reached import REACHED
@@ -30,6 +31,14 @@ def every_sequence_is_another() -> Iterator[None]:
     """Hypothesis tries each example some seven times over, hardly changed. Ours cost too much for that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConjectureRunner, "generate_mutations_from", lambda *_: None, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_connection_is_given_up() -> Iterator[None]:
+    """How long a busy machine takes to connect is no part of anybody's life here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipe, "CONNECT_PATIENCE_SECONDS", 60.0)
         yield
 
 
