@@ -27,7 +27,7 @@ KEPT_MS = 30_000
 PAGES_UNTIL_LOOK = 20
 """After so many pages the trail is read, so that it stays short."""
 TRIES_MAX = 3
-"""How often it is begun: anew, where the store has begun a new run, or counters were adjusted, meanwhile."""
+"""How often it is begun: anew, where another server has answered, or counters were adjusted, meanwhile."""
 
 
 @dataclass(slots=True)
@@ -35,8 +35,8 @@ class Pages:
     """A campaign as it is kept. Bytes are as Redis has them."""
 
     campaign: str
-    began: bytes = b""
     position: bytes = b""
+    """The entry of the trail that was read last."""
     adjusted: int = 0
     """How often its counters have been adjusted."""
     records: dict[bytes, bytes] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class _Reading:
         self._keys = keys
         self._script = script("snapshot")
         self._of: tuple[bytes, bytes] | None = None
-        """How often it had been adjusted at the beginning, and the store's run."""
+        """How often it had been adjusted at the beginning, and the server process."""
         self.pages = pages
         self.over = False
         self.failed = False
@@ -88,21 +88,21 @@ class _Reading:
         """Read again what has changed; the rest too, once it is `complete` and nothing has. Whether there is
         such a campaign."""
         pages, names = self.pages, self._keys.for_snapshot
-        args = (pages.began, pages.position, int(complete), CHANGED_MAX, KEPT_MS)
+        args = (pages.position, int(complete), CHANGED_MAX, KEPT_MS)
         found: list[Any] = await self._client.eval(self._script.source, len(names), *names, *args)
         if len(found) < 2:
             self.over = self.failed = True
             return bool(found)
-        pages.began, pages.position, *of, changed, users = found[:6]
-        self._of = self._of or (of[0], of[1])
-        if self._of != (of[0], of[1]):
+        pages.position, adjusted, run_id, changed, users = found[:5]
+        self._of = self._of or (adjusted, run_id)
+        if self._of != (adjusted, run_id):
             self.over = self.failed = True
             return True
-        pages.adjusted = int(of[0])
+        pages.adjusted = int(adjusted)
         pages.records.update(zip(changed[::2], changed[1::2], strict=True))
         pages.note_users(zip(users[::2], users[1::2], strict=True))
-        if len(found) > 6:
-            pages.used, pages.caps, pages.tally, pages.terms, pages.ranking = found[6:]
+        if len(found) > 5:
+            pages.used, pages.caps, pages.tally, pages.terms, pages.ranking = found[5:]
             self.over = True
         return True
 

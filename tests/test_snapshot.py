@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,15 +14,17 @@ from redis.asyncio import Redis
 
 from reservation import snapshot as snapshots
 from reservation.ids import digest_of
-from reservation.kernel import RANKED, UNCAPPED, Claim, Snapshot
+from reservation.kernel import RANKED, UNCAPPED, Claim, Miscount, Snapshot
 from reservation.keys import campaign_keys
 from reservation.miscounts import miscounts
 from reservation.outcomes import AdjustOutcome, Outcome, StoreUnavailable
 from reservation.record import Reservation, State
-from reservation.redis_store import RedisStore
+from reservation.redis_store import RedisStore, connect_redis
 from tests.contract.test_kernel import SALE, first, quota, stock, then
 from tests.contract.test_kernel import configure as configured
 from tests.contract.test_restore import ANN, PAID
+from tests.servers import free_port, redis_server
+from tests.settlement.test_fence import Cut
 
 CROWD = 3_000
 SNAPSHOTS = 5
@@ -131,13 +134,13 @@ async def test_is_begun_anew_where_its_trail_was_lost(
     assert miscounts(found) == []
 
 
-async def test_is_begun_anew_where_the_store_began_a_new_run(
-    store: RedisStore, monkeypatch: pytest.MonkeyPatch, redis_client: Redis
+async def test_is_begun_anew_where_counters_were_adjusted(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pages of one server are not those of another that took its place."""
     await crowd(store, 1_000)
-    run = campaign_keys(SALE).shard.run
-    times = await _after_its_pages(monkeypatch, lambda: redis_client.hincrby(run, "epoch", 1))
+    times = await _after_its_pages(
+        monkeypatch, lambda: store.adjust(SALE, 0, [Miscount("stock/phone", 0, 0)])
+    )
     await taken(store)
     assert times == [1, 1, 2, 2]
 
@@ -146,10 +149,74 @@ async def test_that_is_never_left_alone_is_given_up(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch, redis_client: Redis
 ) -> None:
     await crowd(store, 1_000)
-    run = campaign_keys(SALE).shard.run
-    await _after_its_pages(monkeypatch, lambda: redis_client.hincrby(run, "epoch", 1), always=True)
+    keys = campaign_keys(SALE)
+    await _after_its_pages(
+        monkeypatch, lambda: redis_client.hincrby(keys.campaign, "adjusted", 1), always=True
+    )
     with pytest.raises(StoreUnavailable, match="begun 3 times in vain"):
         await store.snapshot(SALE)
+
+
+async def test_is_begun_anew_where_another_server_answers(
+    redis_program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that lacks what was read of the one before, and that nobody has entered yet."""
+    (tmp_path / "redis").mkdir()
+    server, port, scan, cuts = ExitStack(), free_port(), snapshots._Reading.scan, list[Cut]()
+
+    def start() -> str:
+        return server.enter_context(redis_server(redis_program, tmp_path / "redis", port=port))
+
+    with server:
+        async with connect_redis(start()) as client:
+            store = RedisStore(client)
+            await configured(_Bench(store), phone=1_000_000)  # type: ignore[arg-type]
+            await crowd(store, 1_000)
+
+            async def interrupted(reading: Any) -> None:
+                if cuts:
+                    await scan(reading)
+                    return
+                cuts.append(Cut(tmp_path))
+                await crowd(store, 100, "lost")
+                await scan(reading)
+                server.close()
+                cuts[0].happen()
+                start()
+                # As a pool does by itself with a connection that ended while it lay idle.
+                await client.connection_pool.disconnect(inuse_connections=False)
+
+            monkeypatch.setattr(snapshots._Reading, "scan", interrupted)
+            found = await taken(store)
+    assert len(found.reservations) == 1_000
+    assert miscounts(found) == []
+
+
+async def test_its_trail_is_no_longer_than_readers_need(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, redis_client: Redis
+) -> None:
+    """However often it is asked for, as by who audits a sale all the time."""
+    monkeypatch.setattr(snapshots, "KEPT_MS", 200)
+    began = await store.now_ms()
+    while (now := await store.now_ms()) < began + 400:
+        await taken(store)
+        await crowd(store, 1, f"at{now}")
+    await taken(store)
+    ((oldest, _),) = await redis_client.xrange(campaign_keys(SALE).trail, count=1)
+    assert int(oldest.partition(b"-")[0]) >= began + 200
+
+
+async def test_what_somebody_deletes_meanwhile_does_not_break_it(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, redis_client: Redis
+) -> None:
+    await crowd(store, 1_000)
+
+    async def come_and_go() -> None:
+        (one,) = await crowd(store, 1, "later")
+        await redis_client.hdel(campaign_keys(SALE).reservations, one.id.digest)  # type: ignore[misc]
+
+    await _after_its_pages(monkeypatch, come_and_go)
+    assert [one.lacks for one in miscounts(await taken(store)) if one.counter == "stock/phone"] == [-1]
 
 
 async def test_leaves_nothing_behind(
@@ -161,11 +228,23 @@ async def test_leaves_nothing_behind(
     await taken(store)
     keys = campaign_keys(SALE)
     until = int(await redis_client.hget(keys.campaign, "trail_until") or 0)  # type: ignore[misc]
-    while await store.now_ms() <= until:
-        await asyncio.sleep(0.01)
+    while await store.now_ms() < until:
+        await asyncio.sleep(0.001)
+    assert not await redis_client.exists(keys.trail), "who goes on now would lack what is not noted any more"
     await store.move(then(await _again(store, held[0]), State.CANCELLED))
     await crowd(store, 10, "later")
+    await store.restore(ANN, PAID)
     assert not await redis_client.exists(keys.trail)
+
+
+async def test_its_trail_ends_with_the_last_millisecond_that_is_noted(
+    store: RedisStore, redis_client: Redis
+) -> None:
+    """Redis keeps a key for the whole millisecond of its end."""
+    await taken(store)
+    keys = campaign_keys(SALE)
+    until = int(await redis_client.hget(keys.campaign, "trail_until") or 0)  # type: ignore[misc]
+    assert await redis_client.pexpiretime(keys.trail) == until - 1
 
 
 async def test_of_two_that_found_the_same_one_moves_the_counter(

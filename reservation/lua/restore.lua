@@ -60,7 +60,8 @@ else
   redis.call('ZREM', KEYS[8], reservation_id)
 end
 redis.call('HSET', KEYS[5], digest, ARGV[3])
-if redis.call('TIME')[1] * 1000 < tonumber(live[2] or 0) then
+local time = redis.call('TIME')
+if time[1] * 1000 + math.floor(time[2] / 1000) < tonumber(live[2] or 0) then
   redis.call('XADD', KEYS[10], '*', 'digests', digest)
 end
 redis.call('PUBLISH', 'doorbuster:moved:' .. reservation_id, wanted[VERSION])
