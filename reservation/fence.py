@@ -83,7 +83,7 @@ class Fence:
         entered = await ask(
             [["EVAL", source, 3, *shard.for_enter, run_id, PROVING_MS] for shard in ALL_SHARDS]
         )
-        here: list[ShardKeys] = []
+        here: dict[ShardKeys, Run] = {}
         doubts: list[str] = []
         missed: list[list[str]] = []
         for shard, reply in zip(ALL_SHARDS, entered, strict=True):
@@ -91,17 +91,20 @@ class Fence:
                 continue  # a shard that another server keeps
             if isinstance(reply, Exception):
                 raise reply
-            here.append(shard)
-            run = read_run(*reply)
+            run = here[shard] = read_run(*reply)
             if doubt := self._doubt(shard, run):
                 doubts.append(doubt)
                 missed += _missed_commands(shard, self._memory.since(shard, run.base))
-            self._known[shard.prefix] = run
         if doubts:
+            for reply in await ask([fence_command(shard, doubts[0]) for shard in here]):
+                if isinstance(reply, Exception):
+                    raise reply  # its memory is full, perhaps: who cannot fence it comes and doubts again
             _log.error("store_fenced", reason=doubts[0], shards=len(here), run_id=run_id)
-            await ask([fence_command(shard, doubts[0]) for shard in here])
-            for command in missed:  # one by one, so that none is too long
-                await ask([command])
+        self._known |= {shard.prefix: run for shard, run in here.items()}
+        for command in missed:  # one by one, so that none is too long
+            (reply,) = await ask([command])
+            if isinstance(reply, Exception):
+                _log.error("missed_not_left", reservations=len(command) - 2, error=str(reply))
 
     def _doubt(self, shard: ShardKeys, run: Run) -> str:
         """Why this run cannot be what it should be; nothing, if it can."""

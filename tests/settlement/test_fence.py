@@ -26,6 +26,7 @@ from tests.servers import free_port, redis_server
 from tests.settlement.conftest import Shop, open_shop
 from tests.settlement.running import met_again, proved
 from tests.settlement.test_reconcile import all_is_well, drifts, reconcile, settle
+from tests.stack import eventually
 
 Server = Callable[[], AbstractContextManager[str]]
 
@@ -78,6 +79,15 @@ async def answer(shop: Shop, user: str) -> str:
     except StoreUnavailable as fault:
         return "fenced" if "fenced" in str(fault) else str(fault)
     return "reserved" if isinstance(found, Reserved) else str(found.code)
+
+
+async def why_away(store: RedisStore) -> str:
+    """Why the store cannot be asked anything; nothing, if it can."""
+    try:
+        await store.now_ms()
+    except StoreUnavailable as fault:
+        return str(fault)
+    return ""
 
 
 async def settled_shop(client: Redis, book: Book) -> Shop:
@@ -135,6 +145,27 @@ async def test_what_a_gateway_was_acknowledged_and_the_store_has_not_fences_the_
         await client.connection_pool.disconnect(inuse_connections=False)
         await settle(client, book)
         await all_is_well(shop, book)
+
+
+async def test_who_cannot_fence_a_store_does_not_use_it(
+    server: Server, client: Redis, book: Book, tmp_path: Path
+) -> None:
+    """Its memory is full, and somebody has entered who knows nothing against it."""
+    with server():
+        shop = await open_shop(client, book)
+        cut = Cut(tmp_path)
+        await shop.reserve("ann")
+    cut.happen()
+    with server() as url:
+        async with another_process(client) as other:
+            await proved(other)
+        async with connect_redis(url) as apart:
+            await apart.config_set("maxmemory", 1)
+            await eventually(lambda: why_away(shop.store), lambda why: "maxmemory" in why)
+            await apart.config_set("maxmemory", 0)
+        await met_again(shop.store)
+        assert "acknowledged one" in await shop.store.fenced()
+        assert await answer(shop, "bob") == "fenced"
 
 
 async def test_what_somebody_was_told_of_and_nobody_has_is_named(
