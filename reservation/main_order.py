@@ -14,6 +14,8 @@ from pydantic import AfterValidator, Field
 from reservation.campaign import MONEY_MAX, Document, Instant, Text, ms_of, no_path
 
 LINES_MAX = 500
+KEPT_MS = 180 * 24 * 3_600_000
+"""A main order that nothing has happened to for so long is forgotten, and grants nothing any more."""
 OrderId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$"), AfterValidator(no_path)]
 
 

@@ -35,6 +35,7 @@ from reservation.kernel import (
     Terms,
 )
 from reservation.keys import ALL_ORDERS, ALL_SHARDS, ShardKeys, campaign_keys, offer_keys, order_keys
+from reservation.main_order import KEPT_MS
 from reservation.observer import NOBODY, Observer
 from reservation.outcomes import (
     AdjustOutcome,
@@ -71,8 +72,6 @@ _ENTRIES_AT_ONCE = 64
 _KNOWN_TERMS_MAX = 10_000
 _ADJUSTED_AT_ONCE = 500
 _UNPACKED_AT_ONCE = 500
-ORDER_KEPT_MS = 180 * 24 * 3_600_000
-"""A main order that nothing has happened to for so long is forgotten, and grants nothing any more."""
 
 
 def _ms(time: Sequence[Any]) -> int:
@@ -448,7 +447,7 @@ class RedisStore:
         above: int = 0,
     ) -> bool:
         mark = "" if unfinished is None else int(unfinished)
-        args = [order_id, version, body, mark, int(event), ORDER_KEPT_MS, above]
+        args = [order_id, version, body, mark, int(event), KEPT_MS, above]
         keys = order_keys(order_id)
         answer, _, _, entry_id = await self._run(self._order, keys.shard, keys.for_order, args)
         outcome = OrderOutcome(answer.decode())

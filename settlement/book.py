@@ -284,11 +284,13 @@ class Book:
         ((found,),) = await self._all(statement("changed_between"), parameters)
         return bool(found)
 
-    async def main_orders(self) -> AsyncIterator[list[MainOrder]]:
-        """Main orders, some at a time, each with the campaigns that it was used in."""
-        after = ""
+    async def main_orders(self, since_ms: int) -> AsyncIterator[list[MainOrder]]:
+        """Main orders of which something was reported since then, some at a time, each with the campaigns
+        that it was used in."""
+        after, since = "", instant_of(since_ms)
         while True:
-            rows = await self._all(statement("main_orders"), {"after": after, "limit": PAGE_ROWS})
+            parameters = {"after": after, "since": since, "limit": PAGE_ROWS}
+            rows = await self._all(statement("main_orders"), parameters)
             if not rows:
                 return
             yield [_main_order(row) for row in rows]

@@ -25,7 +25,7 @@ from reservation.campaign import Campaign, Status, stock_counter
 from reservation.catalog import parse_campaign
 from reservation.ids import ReservationId
 from reservation.kernel import Store, StoredCampaign
-from reservation.main_order import MainOrder
+from reservation.main_order import KEPT_MS, MainOrder
 from reservation.miscounts import miscounts
 from reservation.outcomes import AdjustOutcome, ConfigureOutcome, RestateOutcome, RestoreOutcome
 from reservation.record import Record, Reservation, State
@@ -35,6 +35,8 @@ from settlement.book import PAGE_ROWS, Booked, BookedCampaign
 SETTLE_SECONDS_MAX = 15.0
 """How long what is on its way to the book is waited for, from when last some of it came there."""
 _LOOK_SECONDS = 0.1
+_FORGETTING_MS = 24 * 3_600_000
+"""So long before the store forgets a main order, it is not missed there any more: to look takes a while."""
 T = TypeVar("T")
 
 
@@ -121,8 +123,9 @@ class Records(Protocol):
         """In which versions the book has these, of those that it has with all that led there."""
         ...
 
-    def main_orders(self) -> AsyncIterator[list[MainOrder]]:
-        """Main orders, some at a time, each with the campaigns that it was used in."""
+    def main_orders(self, since_ms: int) -> AsyncIterator[list[MainOrder]]:
+        """Main orders of which something was reported since then, some at a time, each with the campaigns
+        that it was used in."""
         ...
 
     async def main_orders_named(self, ids: Sequence[str]) -> dict[str, MainOrder]:
@@ -194,7 +197,9 @@ class Reconciler:
         return gone
 
     async def _main_orders(self, run: _Run) -> None:
-        async for page in self._book.main_orders():
+        # What nobody has spoken of for that long, the store forgets.
+        since_ms = await self._store.now_ms() - KEPT_MS + _FORGETTING_MS
+        async for page in self._book.main_orders(since_ms):
             stored = await self._orders([order.id for order in page])
             for order in page:
                 there = stored.get(order.id)

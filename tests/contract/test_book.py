@@ -72,7 +72,7 @@ async def said_by(book: Book | MemoryBook, envelopes: list[Envelope]) -> dict[st
         "remembers": [await book.remembers(name) for name in [*campaigns, "nobody"]],
         "reservations": [page for name in campaigns async for page in book.reservations(name)],
         "versions": await book.versions(ids),
-        "main orders": [page async for page in book.main_orders()],
+        "main orders": [page async for page in book.main_orders(0)],
         "refunds": sorted(refunds),
         "asked just now": await book.refunds_to_ask_for(1_000),
         "own": sorted(map(str, await book.reservation_ids_of("user-1"))),

@@ -323,6 +323,18 @@ async def test_a_main_order_comes_back_to_be_finished(shop: Shop, redis_client: 
     assert await shop.store.unfinished_orders() == ["shop-1"]
 
 
+async def test_a_main_order_that_the_store_has_forgotten_is_not_missed(
+    shop: Shop, redis_client: Redis, book: Book, postgres_dsn: str
+) -> None:
+    """It keeps them for 180 days, and the book for ever."""
+    await OrderBook(shop.store).change("shop-1", lambda _: TV, event=True)
+    await settle(redis_client, book)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("UPDATE main_orders SET updated_at = updated_at - interval '180 days'")
+    await redis_client.delete(order_keys("shop-1").order)
+    await all_is_well(shop, book)
+
+
 async def test_main_orders_that_the_book_has_lost_are_told_it_again(
     shop: Shop, redis_client: Redis, book: Book, postgres_dsn: str
 ) -> None:

@@ -201,7 +201,8 @@ class MemoryBook:
         found = await self._wire.call(self._process, self._server, self._server.all_main_orders)
         return {one.id: one for one in found if one.id in ids}
 
-    async def main_orders(self) -> AsyncIterator[list[MainOrder]]:
+    async def main_orders(self, since_ms: int) -> AsyncIterator[list[MainOrder]]:
+        """All of them: no life is so long that one is forgotten."""
         found = await self._wire.call(self._process, self._server, self._server.all_main_orders)
         if found:
             yield found
