@@ -108,6 +108,8 @@ class _Run:
     found: Reconciliation
     told: set[ReservationId] = field(default_factory=set)
     """What the book is just being told by what it has mended."""
+    campaigns: dict[str, StoredCampaign] = field(default_factory=dict)
+    """Those of whose last change the book has not heard: not yet, perhaps."""
 
 
 class Records(Protocol):
@@ -145,8 +147,8 @@ class Reconciler:
         differences_max: int | None = None,
         counts: bool = True,
     ) -> None:
-        """Once `differences_max` of a campaign have been found, it looks no further there. Counting reads all
-        of a campaign, as an audit does; without `counts`, that is left out."""
+        """Once `differences_max` of a campaign, or of main orders, have been found, it looks no further
+        there. Counting reads all of a campaign, as an audit does; without `counts`, that is left out."""
         self._store = store
         self._book = book
         self._settle_seconds_max = settle_seconds_max
@@ -240,15 +242,12 @@ class Reconciler:
     async def _campaign(self, run: _Run, campaign: str) -> bool:
         """Whether the store has the campaign, so that its reservations can be compared."""
         stored = await self._store.campaign(campaign)
-        booked = await self._caught_up(campaign, stored)
+        booked = await self._book.campaign(campaign)
         there, known = stored.revision if stored else 0, booked.revision if booked else 0
-        detail = f"revision {known or 'none'} in the book, {there or 'none'} in the store"
         if stored is not None and there > known:
-            # A change that changes nothing is an event like any other.
-            document, status = orjson.loads(stored.document), Status(stored.status)
-            mended = run.repair and await self._configure(campaign, document, status, there)
-            run.found.differences.append(Difference(Drift.CAMPAIGN_UNTOLD, campaign, detail, mended))
+            run.campaigns[campaign] = stored
         elif booked is not None and known > there:
+            detail = f"revision {known} in the book, {there or 'none'} in the store"
             if stored is None:
                 detail += "; who stood in line for it is not known any more"
             # Paused: nobody reserves before what was lost is there again.
@@ -274,16 +273,6 @@ class Reconciler:
             detail = f"{one.claimed} claimed, {one.counted} counted"
             name = f"{campaign} {one.counter}"
             run.found.differences.append(Difference(Drift.COUNTER_DIFFERS, name, detail, mended))
-
-    async def _caught_up(self, campaign: str, stored: StoredCampaign | None) -> BookedCampaign | None:
-        """The campaign in the book, once that has heard of the stored one; or as far as it got in time."""
-        until = time.monotonic() + self._settle_seconds_max
-        while True:
-            booked = await self._book.campaign(campaign)
-            heard = stored is None or (booked is not None and booked.revision >= stored.revision)
-            if heard or time.monotonic() > until:
-                return booked
-            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _configure(
         self, campaign: str, found: object, status: Status, revision: int, above: int = 0
@@ -358,18 +347,29 @@ class Reconciler:
         orders: dict[str, MainOrder] = {}
         async for ids in self._store.order_ids():
             orders |= await self._orders_untold(ids)
+            if self._enough(orders):
+                break
+        campaigns = run.campaigns
         until = time.monotonic() + self._settle_seconds_max
-        while (behind or orders) and (looked := time.monotonic()) < until:
+        while (campaigns or behind or orders) and (looked := time.monotonic()) < until:
+            campaigns_left = await self._campaigns_untold(campaigns)
             left: dict[ReservationId, Reservation] = {}
             for page in _pages(list(behind.values())):
                 left |= await self._not_in_the_book(page)
             orders_left: dict[str, MainOrder] = {}
             for names in _pages(list(orders)):
                 orders_left |= await self._orders_untold(names)
-            if len(left) + len(orders_left) < len(behind) + len(orders):  # it is being settled
+            before = len(campaigns) + len(behind) + len(orders)
+            if len(campaigns_left) + len(left) + len(orders_left) < before:  # it is being settled
                 until = time.monotonic() + self._settle_seconds_max
-            behind, orders = left, orders_left
+            campaigns, behind, orders = campaigns_left, left, orders_left
             await asyncio.sleep(max(_LOOK_SECONDS, time.monotonic() - looked))
+        for campaign, stored in campaigns.items():
+            # A change that changes nothing is an event like any other.
+            document, status = orjson.loads(stored.document), Status(stored.status)
+            mended = run.repair and await self._configure(campaign, document, status, stored.revision)
+            detail = f"revision {stored.revision} in the store; the book lacks that"
+            run.found.differences.append(Difference(Drift.CAMPAIGN_UNTOLD, campaign, detail, mended))
         for name, one in behind.items():
             detail = (
                 f"{one.state}, version {one.version}, in the store; the book lacks that, or a step before it"
@@ -382,6 +382,12 @@ class Reconciler:
                 order.id, order.version, order.pack(), unfinished=None, event=True, above=order.version
             )
             run.found.differences.append(Difference(Drift.MAIN_ORDER_UNTOLD, order.id, detail, mended))
+
+    async def _campaigns_untold(self, campaigns: dict[str, StoredCampaign]) -> dict[str, StoredCampaign]:
+        """Those of some of which the book has not heard in their revision."""
+        booked = {name: await self._book.campaign(name) for name in campaigns}
+        known = {name: one.revision for name, one in booked.items() if one is not None}
+        return {name: one for name, one in campaigns.items() if known.get(name, 0) < one.revision}
 
     def _enough(self, found: Collection[object]) -> bool:
         return self._differences_max is not None and len(found) >= self._differences_max
