@@ -336,16 +336,13 @@ class RedisStore:
         return due[:limit]
 
     async def _untouched(self, fields: Sequence[bytes]) -> list[tuple[ReservationId, int]]:
-        """Those of an entry of a stream of holds that nothing has happened to, and when they were made."""
+        """Those of an entry of a stream of holds that nothing has happened to, and when they were made. What
+        nobody can read is among them: whoever ends what is due says so of it, and not of all others."""
         campaign, digests = fields[0].decode(), fields[1].decode().split()
         keys = campaign_keys(campaign)
         packed = await self._ask(keys.shard, "HMGET", keys.reservations, *digests)
-        records = [(digest, unpack_record(one)) for digest, one in zip(digests, packed, strict=True) if one]
-        return [
-            (ReservationId(campaign, digest), record.created_at)
-            for digest, record in records
-            if isinstance(record, ShortRecord)
-        ]
+        made_at = [(digest, _made_at(one)) for digest, one in zip(digests, packed, strict=True) if one]
+        return [(ReservationId(campaign, digest), at) for digest, at in made_at if at is not None]
 
     async def snapshot(self, campaign: str) -> Snapshot | None:
         keys = campaign_keys(campaign)
@@ -604,6 +601,15 @@ def _note_made(outcome: str) -> None:
 def _note(fault: StoreUnavailable) -> None:
     if fault.sent:
         attempt.changed()
+
+
+def _made_at(packed: bytes) -> int | None:
+    """When it was made, ms, if nothing has happened to it since; 0 where nobody can read it."""
+    try:
+        record = unpack_record(packed)
+    except (LookupError, TypeError, ValueError):  # of another version's making
+        return 0
+    return record.created_at if isinstance(record, ShortRecord) else None
 
 
 def _user_of(counter: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from reservation.campaign import Campaign
+from reservation.outcomes import Fault
 from settlement.metrics import DIFFERENCES, PATROL_SECONDS
 from settlement.reconcile import Difference, Drift, Reconciler
 
@@ -37,8 +38,7 @@ class Patrol:
         self._reconciler = reconciler
         self._campaigns = campaigns
         self._told: set[Difference] = set()
-        for drift in Drift:
-            DIFFERENCES.labels(drift).set(math.nan)  # before it has looked, it knows nothing
+        _know_nothing()  # before it has looked
 
     async def round(self) -> list[Difference]:
         """What differs. Raises StoreUnavailable, BookUnavailable."""
@@ -54,7 +54,13 @@ class Patrol:
 
     async def step(self) -> int:
         """A round. Always 0: there is no hurry to look again."""
-        await self.round()
+        try:
+            await self.round()
+        except Fault:
+            raise
+        except Exception:  # what nobody can read, perhaps: what is due must not wait for it
+            _know_nothing()
+            _log.exception("patrol_failed")
         return 0
 
     def _tell(self, found: Sequence[Difference]) -> None:
@@ -62,3 +68,8 @@ class Patrol:
         for one in [one for one in found if one not in self._told][:_TOLD_MAX]:
             _log.error("store_and_book_differ", drift=one.drift, id=one.id, detail=one.detail)
         self._told = set(found)
+
+
+def _know_nothing() -> None:
+    for drift in Drift:
+        DIFFERENCES.labels(drift).set(math.nan)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 
+import ormsgpack
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from reservation.catalog import Catalog
 from reservation.clock import StoreClock
+from reservation.ids import digest_of
+from reservation.keys import campaign_keys
+from reservation.order_book import OrderBook
 from settlement.book import Book
 from settlement.patrol import Patrol
 from settlement.reconcile import Drift, Reconciler
+from tests.contract.test_kernel import first
 from tests.settlement.conftest import Shop
-from tests.settlement.test_reconcile import lively, lose, reconcile, settle
+from tests.settlement.test_reconcile import TV, lively, lose, reconcile, settle
+from tests.stack import eventually
+
+PAGE_KEYS = 500
+"""So many keys are looked through at a time for main orders."""
 
 
 def told() -> dict[Drift, float]:
@@ -64,6 +73,29 @@ async def test_what_differs_is_counted_until_it_is_mended(
     assert await shop.store.reservation(held.id) is not None
 
 
+async def test_what_nobody_can_read_stops_neither_the_patrol_nor_who_ends_what_is_due(
+    shop: Shop, redis_client: Redis, book: Book
+) -> None:
+    catalog = Catalog(shop.store, StoreClock())
+    await catalog.refresh()
+    patrol = looking(shop, book, catalog, differences_max=100)
+    terms, *_ = first(campaign=shop.campaign, hold_ms=1)
+    made = [await shop.store.reserve(terms, digest_of(shop.campaign, user, "k"), user) for user in "ab"]
+    ids = [one.reservation.id for one in made if one.reservation is not None]
+    await eventually(lambda: shop.store.due(10), lambda due: due == ids)
+    await settle(redis_client, book)
+    reservations = campaign_keys(shop.campaign).reservations
+    packed = await redis_client.hget(reservations, ids[0].digest)  # type: ignore[misc]
+    for unreadable in (b"\xc1", b"\x01", b"\x90", ormsgpack.packb(["held", 1, *range(20)])):
+        await redis_client.hset(reservations, ids[0].digest, unreadable)  # type: ignore[misc]
+        assert await shop.store.due(10) == ids
+        assert await patrol.step() == 0
+        assert all(map(math.isnan, told().values()))
+    await redis_client.hset(reservations, ids[0].digest, packed)  # type: ignore[misc]
+    await patrol.step()
+    assert told() == {}
+
+
 async def test_where_very_much_differs_it_does_not_look_at_all_of_it(
     shop: Shop, redis_client: Redis, book: Book
 ) -> None:
@@ -73,8 +105,11 @@ async def test_where_very_much_differs_it_does_not_look_at_all_of_it(
     patrol = Patrol(
         Reconciler(shop.store, book, settle_seconds_max=0, differences_max=2, counts=False), catalog.all
     )
+    for number in range(2 * PAGE_KEYS):
+        await OrderBook(shop.store).change(f"shop-{number}", lambda _: TV, event=True)
     found = await patrol.round()
     assert len(found) >= 2
-    assert told()
+    assert 2 <= told()[Drift.MAIN_ORDER_UNTOLD] < 2 * PAGE_KEYS
+    assert Drift.RESERVATION_UNTOLD in told()
     await settle(redis_client, book)
     assert await patrol.round() == []
