@@ -197,7 +197,7 @@ class CampaignKeys:
     @cached_property
     def for_snapshot(self) -> tuple[str, ...]:
         """KEYS of snapshot.lua, in its order."""
-        return self._named("campaign trail reservations used caps tally terms users ranking")
+        return self._named("campaign trail reservations used caps tally users ranking")
 
     @cached_property
     def for_restore(self) -> tuple[str, ...]:

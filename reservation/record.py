@@ -378,3 +378,15 @@ class Reservation:
 
     def refund_id(self, refund: Refund) -> str:
         return f"{self.id}.{refund.name}"
+
+
+class KnownTerms:
+    """Terms that reservations were made on."""
+
+    def __init__(self, made_on: MadeOn) -> None:
+        self._made_on = made_on
+        self._facts = Facts.unpack(made_on.facts)
+
+    def reservation(self, reservation_id: ReservationId, user: str, created_at_ms: int) -> Reservation:
+        """One that nothing has happened to since it was made."""
+        return Reservation.of(reservation_id, self._made_on.record(user, created_at_ms), self._facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,6 @@ from reservation.acknowledged import Acknowledged
 from reservation.fence import Fence, Run, fence_command, read_run
 from reservation.ids import ReservationId
 from reservation.kernel import (
-    RANKED,
     Asking,
     Changes,
     Configured,
@@ -51,7 +50,7 @@ from reservation.outcomes import (
 )
 from reservation.pipes import Pipes, together
 from reservation.record import (
-    Facts,
+    KnownTerms,
     MadeOn,
     Record,
     Reservation,
@@ -64,14 +63,13 @@ from reservation.reserver import Reserver, claim_arguments, gate_arguments, made
 from reservation.scripts import Script, script
 from reservation.servers import Servers
 from reservation.servers import connect_redis as connect_redis
-from reservation.snapshot import read_pages
+from reservation.snapshot import opened, read_pages
 from reservation.tracing import MADE, NO_TRACER, OUTCOME, Tracer, script_run, span_id_of
 
 _SCAN_COUNT = 500
 _ENTRIES_AT_ONCE = 64
 _KNOWN_TERMS_MAX = 10_000
 _ADJUSTED_AT_ONCE = 500
-_UNPACKED_AT_ONCE = 500
 
 
 def _ms(time: Sequence[Any]) -> int:
@@ -99,8 +97,8 @@ class RedisStore:
         self._fence = Fence()
         self._pipes = Pipes(servers, self._fence.enter, replicas=replicas, observer=observer)
         self._reserver = Reserver(self._pipes, self._fence, tracer)
-        self._known_terms: dict[tuple[str, str], _KnownTerms] = {}
-        self._own_terms: WeakKeyDictionary[Terms, _KnownTerms] = WeakKeyDictionary()
+        self._known_terms: dict[tuple[str, str], KnownTerms] = {}
+        self._own_terms: WeakKeyDictionary[Terms, KnownTerms] = WeakKeyDictionary()
         self._move = script("move")
         self._restore = script("restore")
         self._restate = script("restate")
@@ -352,25 +350,16 @@ class RedisStore:
         )
         if pages is None:
             return None
-        for name, packed in _pairs(pages.terms):
-            self._known_terms[campaign, name.decode()] = _KnownTerms(MadeOn.unpack(packed))
-        levels = _counts(dict(_pairs(pages.used)))
-        levels |= {f"{RANKED}{user.decode()}": int(float(score)) for user, score in _pairs(pages.ranking)}
-        for own in pages.own.values():
-            levels |= own
-        return Snapshot(
-            levels,
-            _counts(dict(_pairs(pages.caps))),
-            _counts(dict(_pairs(pages.tally))),
-            await self._unpack_all(campaign, pages.records.items()),
-            pages.adjusted,
-        )
+        # In a thread: a million reservations take seconds, and others are to be served.
+        return await asyncio.to_thread(opened, pages)
 
     async def scan(self, campaign: str, cursor: int) -> tuple[int, list[Reservation]]:
         keys = campaign_keys(campaign)
         scan = ("HSCAN", keys.reservations, cursor, "COUNT", _SCAN_COUNT)
         next_cursor, some = await self._ask(keys.shard, *scan)
-        return int(next_cursor), await self._unpack_all(campaign, _pairs(some))
+        ids = [(ReservationId(campaign, digest.decode()), packed) for digest, packed in _pairs(some)]
+        found = [await self._unpack(*one) for one in ids]
+        return int(next_cursor), [one for one in found if one is not None]
 
     async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
         keys = offer_keys(terms.campaign, terms.sku)
@@ -504,18 +493,7 @@ class RedisStore:
         known = await self._terms(reservation_id.campaign, record.terms)
         return known.reservation(reservation_id, record.user, record.created_at)
 
-    async def _unpack_all(self, campaign: str, packed: Iterable[tuple[bytes, bytes]]) -> list[Reservation]:
-        """From digest, packed record."""
-        found: list[Reservation] = []
-        for digest, record in packed:
-            one = await self._unpack(ReservationId(campaign, digest.decode()), record)
-            if one is not None:
-                found.append(one)
-            if len(found) % _UNPACKED_AT_ONCE == 0:
-                await asyncio.sleep(0)  # there may be a million
-        return found
-
-    async def _terms(self, campaign: str, name: str) -> _KnownTerms:
+    async def _terms(self, campaign: str, name: str) -> KnownTerms:
         """The terms that a campaign keeps under this name. They never change."""
         known = self._known_terms.get((campaign, name))
         if known is None:
@@ -523,26 +501,14 @@ class RedisStore:
             packed = await self._ask(keys.shard, "HGET", keys.terms, name)
             if len(self._known_terms) >= _KNOWN_TERMS_MAX:
                 self._known_terms.clear()
-            known = self._known_terms[campaign, name] = _KnownTerms(MadeOn.unpack(packed))
+            known = self._known_terms[campaign, name] = KnownTerms(MadeOn.unpack(packed))
         return known
 
-    def _know(self, terms: Terms) -> _KnownTerms:
+    def _know(self, terms: Terms) -> KnownTerms:
         known = self._own_terms.get(terms)
         if known is None:
-            known = self._own_terms[terms] = _KnownTerms(made_on(terms))
+            known = self._own_terms[terms] = KnownTerms(made_on(terms))
         return known
-
-
-class _KnownTerms:
-    """Terms that reservations were made on."""
-
-    def __init__(self, made_on: MadeOn) -> None:
-        self._made_on = made_on
-        self._facts = Facts.unpack(made_on.facts)
-
-    def reservation(self, reservation_id: ReservationId, user: str, created_at_ms: int) -> Reservation:
-        """One that nothing has happened to since it was made."""
-        return Reservation.of(reservation_id, self._made_on.record(user, created_at_ms), self._facts)
 
 
 class _Asked:

@@ -13,9 +13,19 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from reservation.ids import ReservationId
+from reservation.kernel import RANKED, Snapshot
 from reservation.keys import CampaignKeys
 from reservation.outcomes import StoreUnavailable
-from reservation.record import own_counters, unpack_record
+from reservation.record import (
+    KnownTerms,
+    MadeOn,
+    Record,
+    Reservation,
+    ShortRecord,
+    own_counters,
+    unpack_record,
+)
 from reservation.scripts import script
 
 PAGE_COUNT = 500
@@ -43,12 +53,22 @@ class Pages:
     """By digest, packed."""
     own: dict[str, Mapping[str, int]] = field(default_factory=dict)
     """By user: their own counters, by name with the user behind the @."""
+    terms: dict[str, bytes | None] = field(default_factory=dict)
+    """By name: what reservations were made on, packed; None until it was read. They never change."""
     used: Sequence[bytes] = ()
     caps: Sequence[bytes] = ()
     tally: Sequence[bytes] = ()
-    terms: Sequence[bytes] = ()
     ranking: Sequence[bytes] = ()
     """These are names and values in turn."""
+
+    def note(self, records: Mapping[bytes, bytes]) -> list[str]:
+        """Whose these are."""
+        self.records.update(records)
+        found = [unpack_record(packed) for packed in records.values()]
+        for one in found:
+            if isinstance(one, ShortRecord):
+                self.terms.setdefault(one.terms)
+        return list({one.user for one in found})
 
     def note_users(self, users: Iterable[tuple[bytes, bytes | None]]) -> None:
         for user, packed in users:
@@ -67,6 +87,7 @@ async def read_pages(client: Redis, campaign: str, keys: CampaignKeys) -> Pages 
         while not reading.over:
             await reading.look(complete=True)
         if not reading.failed:
+            await reading.read_terms()
             return reading.pages
     raise StoreUnavailable(f"{campaign}: a snapshot was begun {TRIES_MAX} times in vain")
 
@@ -99,10 +120,10 @@ class _Reading:
             self.over = self.failed = True
             return True
         pages.adjusted = int(adjusted)
-        pages.records.update(zip(changed[::2], changed[1::2], strict=True))
+        pages.note(dict(zip(changed[::2], changed[1::2], strict=True)))
         pages.note_users(zip(users[::2], users[1::2], strict=True))
         if len(found) > 5:
-            pages.used, pages.caps, pages.tally, pages.terms, pages.ranking = found[5:]
+            pages.used, pages.caps, pages.tally, pages.ranking = found[5:]
             self.over = True
         return True
 
@@ -112,8 +133,7 @@ class _Reading:
         some: dict[bytes, bytes]
         while not self.failed:
             cursor, some = await self._client.hscan(self._keys.reservations, cursor, count=PAGE_COUNT)
-            self.pages.records.update(some)
-            users = list({unpack_record(packed).user for packed in some.values()})
+            users = self.pages.note(some)
             if users:
                 owns = await self._client.hmget(self._keys.shard.users, users)
                 self.pages.note_users(zip((user.encode() for user in users), owns, strict=True))
@@ -122,3 +142,39 @@ class _Reading:
                 return
             if number % PAGES_UNTIL_LOOK == 0:
                 await self.look()
+
+    async def read_terms(self) -> None:
+        """What reservations were made on: often all on the same, in a trade-in each on its own."""
+        names = list(self.pages.terms)
+        for first in range(0, len(names), PAGE_COUNT):
+            page = names[first : first + PAGE_COUNT]
+            packed = await self._client.hmget(self._keys.terms, page)
+            self.pages.terms.update(zip(page, packed, strict=True))
+
+
+def opened(pages: Pages) -> Snapshot:
+    """What pages say. A million reservations take seconds."""
+    levels = _counts(pages.used)
+    levels |= {f"{RANKED}{user.decode()}": int(float(score)) for user, score in _pairs(pages.ranking)}
+    for own in pages.own.values():
+        levels |= own
+    known = {
+        name: KnownTerms(MadeOn.unpack(packed)) for name, packed in pages.terms.items() if packed is not None
+    }
+
+    def reservation(digest: bytes, packed: bytes) -> Reservation:
+        name, record = ReservationId(pages.campaign, digest.decode()), unpack_record(packed)
+        if isinstance(record, Record):
+            return Reservation.of(name, record)
+        return known[record.terms].reservation(name, record.user, record.created_at)
+
+    reservations = [reservation(*one) for one in pages.records.items()]
+    return Snapshot(levels, _counts(pages.caps), _counts(pages.tally), reservations, pages.adjusted)
+
+
+def _counts(flat: Sequence[bytes]) -> dict[str, int]:
+    return {name.decode(): int(count) for name, count in _pairs(flat)}
+
+
+def _pairs(flat: Sequence[bytes]) -> zip[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from reservation.kernel import RANKED, UNCAPPED, Claim, Miscount, Snapshot
 from reservation.keys import campaign_keys
 from reservation.miscounts import miscounts
 from reservation.outcomes import AdjustOutcome, Outcome, StoreUnavailable
-from reservation.record import Reservation, State
+from reservation.record import MadeOn, Reservation, State
 from reservation.redis_store import RedisStore, connect_redis
 from tests.contract.test_kernel import SALE, first, quota, stock, then
 from tests.contract.test_kernel import configure as configured
@@ -217,6 +218,27 @@ async def test_what_somebody_deletes_meanwhile_does_not_break_it(
 
     await _after_its_pages(monkeypatch, come_and_go)
     assert [one.lacks for one in miscounts(await taken(store)) if one.counter == "stock/phone"] == [-1]
+
+
+async def test_of_which_each_was_made_on_its_own_terms_holds_nobody_up(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a trade-in: a gateway that audits one serves others meanwhile."""
+    monkeypatch.setattr(snapshots, "PAGE_COUNT", 7)
+    made = {f"u{n}": await store.reserve(*first(user=f"u{n}", n=n, claims=(stock(n),))) for n in range(1, 41)}
+    unpack, threads = MadeOn.unpack, list[int]()
+
+    def watched(packed: bytes) -> MadeOn:
+        threads.append(threading.get_ident())
+        return unpack(packed)
+
+    monkeypatch.setattr(MadeOn, "unpack", watched)
+    found = await taken(store)
+    assert {one.user: one for one in found.reservations} == {
+        user: one.reservation for user, one in made.items()
+    }
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_leaves_nothing_behind(

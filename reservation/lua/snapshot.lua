@@ -5,7 +5,7 @@
 --   be read again, the reply has the counters, too: with them, all that was read is the campaign at this instant.
 --   The trail is no longer than what readers need who look at least every kept_ms.
 --
--- KEYS: campaign trail reservations used caps tally terms users ranking
+-- KEYS: campaign trail reservations used caps tally users ranking
 -- ARGV: position complete changed_max kept_ms
 --   position     the entry of the trail that was read last; empty to begin
 --   complete     1 when the reader has seen every page
@@ -14,7 +14,7 @@
 --
 -- Outcomes, in order of precedence: none
 -- Reply: {} where there is no campaign; {''} where the trail was lost; else
---   {position, adjusted, run_id, changed, users}, and {used, caps, tally, terms, ranking} if that is the end.
+--   {position, adjusted, run_id, changed, users}, and {used, caps, tally, ranking} if that is the end.
 --   changed and users are {digest, record, ...} and {user, packed, ...}; the others as HGETALL and
 --   ZRANGE WITHSCORES have them.
 
@@ -46,7 +46,7 @@ while position ~= '' do
         changed[#changed + 1], changed[#changed + 2] = digest, packed
         if not seen['@' .. user] then
           seen['@' .. user] = true
-          users[#users + 1], users[#users + 2] = user, redis.call('HGET', KEYS[8], user)
+          users[#users + 1], users[#users + 2] = user, redis.call('HGET', KEYS[7], user)
         end
       end
     end
@@ -68,7 +68,6 @@ local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local found = { position, live[2] or '0', run_id, changed, users }
 if #entries == 0 and ARGV[2] == '1' then
   found[6], found[7] = redis.call('HGETALL', KEYS[4]), redis.call('HGETALL', KEYS[5])
-  found[8], found[9] = redis.call('HGETALL', KEYS[6]), redis.call('HGETALL', KEYS[7])
-  found[10] = redis.call('ZRANGE', KEYS[9], 0, -1, 'WITHSCORES')
+  found[8], found[9] = redis.call('HGETALL', KEYS[6]), redis.call('ZRANGE', KEYS[8], 0, -1, 'WITHSCORES')
 end
 return found
