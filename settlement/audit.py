@@ -20,10 +20,11 @@ import orjson
 
 from reservation.campaign import stock_counter
 from reservation.catalog import parse_campaign
+from reservation.ids import ReservationId
 from reservation.kernel import Snapshot, Store
 from reservation.miscounts import miscounts
 from reservation.record import LIVE, SOLD, PaymentStatus, Reservation, State
-from settlement.book import Book, OrderAudit
+from settlement.book import PAGE_ROWS, Book, OrderAudit
 
 SETTLE_SECONDS_MAX = 15.0
 """How long an audit waits for events on their way before it calls a difference a violation."""
@@ -137,15 +138,18 @@ class Auditor:
         self, audit: CampaignAudit, snapshot: Snapshot, orders: dict[str, OrderAudit]
     ) -> None:
         """Orders made after the snapshot are looked up; what the store never had is a violation."""
-        known = {str(one.id) for one in snapshot.reservations}
-        strangers = sorted(orders.keys() - known)
-        if not strangers:
-            return
-        later = await self._store.snapshot(audit.id)
-        known |= {str(one.id) for one in later.reservations} if later else set()
-        for name in strangers:
-            if name not in known:
-                audit.violate("I5", f"{name}: the book has an order, the store has no reservation")
+        strangers = await asyncio.to_thread(_strangers, orders, snapshot)
+        for first in range(0, len(strangers), PAGE_ROWS):
+            page = strangers[first : first + PAGE_ROWS]
+            for one, there in zip(page, await self._store.reservations(page), strict=True):
+                if there is None:
+                    audit.violate("I5", f"{one}: the book has an order, the store has no reservation")
+
+
+def _strangers(orders: dict[str, OrderAudit], snapshot: Snapshot) -> list[ReservationId]:
+    """Orders whose reservations are not in the snapshot."""
+    named = sorted(orders.keys() - {str(one.id) for one in snapshot.reservations})
+    return [one for one in map(ReservationId.parse, named) if one is not None]
 
 
 def _behind(orders: dict[str, OrderAudit], snapshot: Snapshot) -> bool:

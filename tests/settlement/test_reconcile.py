@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
+import pytest
 from redis.asyncio import Redis
 
 from reservation.administration import Action, Administration
@@ -203,6 +204,29 @@ async def lose(client: Redis) -> None:
     for name in ("reservations", "used", "tally", "users", "deadlines", "holds:*"):
         async for key in client.scan_iter(match=f"*:{name}"):
             await client.delete(key)
+
+
+async def test_an_audit_takes_one_snapshot_and_looks_up_what_came_into_the_book_since(
+    shop: Shop, redis_client: Redis, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = await shop.reserve("ann")
+    await settle(redis_client, book)
+    await lose(redis_client)
+    snapshot, taken = shop.store.snapshot, list[str]()
+
+    async def overtaken(campaign: str) -> Snapshot | None:
+        taken.append(campaign)
+        found = await snapshot(campaign)
+        await shop.reserve("bob")
+        await settle(redis_client, book)
+        return found
+
+    monkeypatch.setattr(shop.store, "snapshot", overtaken)
+    (audit,) = (await Auditor(shop.store, book, settle_seconds_max=0).audit([shop.campaign])).campaigns
+    assert [(one.invariant, one.detail.partition(":")[0]) for one in audit.violations] == [
+        ("I5", str(lost.id))
+    ]
+    assert len(taken) == 1
 
 
 async def test_what_the_book_has_lost_is_told_it_again(
