@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = Options.parse(arguments)
     unknown = set(options.only) - FAULTS.keys()
     if unknown:
-        print(f"faults: no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+        there = ", ".join(FAULTS)
+        print(f"faults: no such fault: {', '.join(sorted(unknown))}; there are {there}", file=sys.stderr)
         return 2
     console = Console(width=None if sys.stdout.isatty() else TABLE_CHARS)
     try:

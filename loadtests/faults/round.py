@@ -61,6 +61,10 @@ class Outcome:
     missed: str | None = None
     """Why the round proves nothing."""
 
+    def __post_init__(self) -> None:
+        if self.recovered_s is None and self.missed is None:
+            self.missed = "nothing was acknowledged once it was over"
+
     @property
     def ok(self) -> bool:
         return self.missed is None and self.verdict.ok
