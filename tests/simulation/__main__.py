@@ -38,6 +38,8 @@ def main() -> int:
     parser.add_argument("--loss", type=Loss, choices=list(Loss), help="what the store loses in each")
     parser.add_argument("--kind", choices=list(KINDS), help="of the campaign in each")
     args = parser.parse_args()
+    if args.seeds < 1 or args.jobs < 1:
+        parser.error("--seeds and --jobs must be 1 or more")
     asked = Asked(args.loss, args.kind, args.trace)
     seeds = range(args.first, args.first + args.seeds)
     gc.freeze()

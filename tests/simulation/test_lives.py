@@ -53,6 +53,14 @@ def test_a_life_is_the_same_in_every_process() -> None:
     assert len(traces[0]) > 50
 
 
+def test_no_life_at_all_is_no_success() -> None:
+    for asked in (["--seeds", "0"], ["--seeds", "1", "--jobs", "0"]):
+        command = [sys.executable, "-m", "tests.simulation", *asked]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.returncode == 2
+        assert ran.stderr.endswith("error: --seeds and --jobs must be 1 or more\n")
+
+
 def test_lives_reach_what_they_are_for() -> None:
     reached = set[str]()
     for seed in range(1, 121):
