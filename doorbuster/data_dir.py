@@ -29,7 +29,7 @@ class StackError(Misconfigured):
 def stack_settings(data_dir: Path) -> Settings:
     """The settings to reach the stack that runs in `data_dir`; what the environment says comes first."""
     found = {**read_private(data_dir / _SECRETS), **read_private(data_dir / STACK).get("settings", {})}
-    return read_settings(**{**found, **read_settings().model_dump(exclude_none=True)})
+    return read_settings(**{**found, **read_settings().model_dump(exclude_unset=True)})
 
 
 @contextmanager
