@@ -64,6 +64,7 @@ class Administration:
                         raise StoreUnavailable(f"the store has lost campaign {document.id}; the book has it")
                     status, change = Status.RUNNING, Change.CREATED
                 elif campaign.document == document:
+                    await self._store.confirm(document.id)  # by whomever it was made
                     return Change.UNCHANGED, campaign
                 else:
                     _refuse_fixed(campaign, document)
@@ -82,6 +83,7 @@ class Administration:
                     return no_campaign(campaign_id)
                 status = _STATUS[action]
                 if campaign.status is status:
+                    await self._store.confirm(campaign_id)  # by whomever it was done
                     return campaign
                 if campaign.status is Status.CLOSED:
                     return Refusal(Outcome.WRONG_STATE, "The campaign is closed, and stays so.")

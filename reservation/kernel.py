@@ -332,6 +332,10 @@ class Store(Protocol):
         acknowledged, they have it."""
         ...
 
+    async def confirm_order(self, order_id: str) -> None:
+        """The same of what has been read of a main order."""
+        ...
+
     async def runs(self) -> Sequence[Run]:
         """The lives of the store's processes, one a shard; see fence.py."""
         ...

@@ -416,6 +416,9 @@ class ModelStore:
     async def confirm(self, campaign: str) -> None:
         """There are no replicas."""
 
+    async def confirm_order(self, order_id: str) -> None:
+        """There are no replicas."""
+
     async def runs(self) -> list[Run]:
         return []  # it lives once, and loses nothing
 

@@ -117,6 +117,7 @@ class OrderDesk:
     ) -> MainOrder:
         order = await self._orders.change(order_id, decide, event=True)
         assert order is not None  # noqa: S101  (decide makes one where there is none)
+        await self._store.confirm_order(order_id)  # where nothing changed: by whomever it was said
         return order
 
     async def _see_to(self, order: MainOrder) -> MainOrder:

@@ -223,6 +223,10 @@ class RedisStore:
         if self._replicas.count:
             await self._pipes.of(campaign_keys(campaign).shard).confirm(self._replicas)
 
+    async def confirm_order(self, order_id: str) -> None:
+        if self._replicas.count:
+            await self._pipes.of(order_keys(order_id).shard).confirm(self._replicas)
+
     async def runs(self) -> list[Run]:
         found = await self._pipes.each(
             lambda shard: ("HMGET", shard.run, "epoch", "run_id", "base", "began_at")

@@ -89,6 +89,8 @@ class Waitlist:
             skus = list(await self._store.places(campaign_id, user, list(campaign.offers)))
         for one in skus:
             await self._store.leave_place(campaign_id, one, user)
+        if not skus:
+            await self._store.confirm(campaign_id)  # by whomever they were given up
         return None
 
     async def serve(self) -> int:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from reservation.administration import Action, Administration
+from reservation.catalog import Catalog, parse_campaign
+from reservation.clock import StoreClock
+from reservation.desk import Desk
 from reservation.ids import digest_of
 from reservation.kernel import Terms
 from reservation.keys import campaign_keys
+from reservation.main_order import ReportedOrder
+from reservation.order_desk import OrderDesk
 from reservation.outbox import Outbox
 from reservation.outcomes import Outcome, StoreUnavailable
 from reservation.record import unpack_record
 from reservation.redis_store import RedisStore
 from reservation.replicas import Replicas
 from reservation.servers import connect_redis
+from reservation.validation import parse
+from reservation.waitlist import Waitlist
 from tests.ha.shoppers import on_sale
 from tests.servers import free_port, redis_server
 from tests.stack import eventually
@@ -166,6 +174,52 @@ async def test_what_was_read_is_confirmed_only_where_a_replica_has_it(
         await store.confirm(SALE)
     await followed(replicated.follow())
     await caught_up(store)
+
+
+ADD_ONS = {
+    "id": "add-ons", "kind": "trade_in", "currency": "CNY",
+    "opens_at": "2026-01-01T00:00:00Z", "closes_at": "2096-01-01T00:00:00Z",
+    "entitlement": {"grants": 2}, "offers": [{"sku": "case", "price": 100, "stock": 5}],
+}  # fmt: skip
+ORDER = {
+    "order_id": "shop-1", "user": "ann", "paid_at": "2026-01-01T00:00:00Z",
+    "lines": [{"sku": "tv", "amount": 100}],
+}  # fmt: skip
+
+
+class NothingRemembered:
+    async def remembers(self, campaign: str) -> bool:
+        return False
+
+
+async def test_what_was_changed_already_is_said_to_be_only_where_a_replica_has_it(
+    replicated: Replicated, store: RedisStore
+) -> None:
+    """So who pauses, applies, reports, cancels or leaves again, after nobody knew, is not told so either."""
+    await followed(replicated.follow())
+    await caught_up(store)
+    catalog, clock = Catalog(store, StoreClock()), StoreClock()
+    desk = Desk(store, catalog, clock)
+    office, orders = Administration(store, catalog, NothingRemembered()), OrderDesk(store, catalog, desk)
+    document, reported = parse_campaign(ADD_ONS), parse(ReportedOrder, ORDER)
+    line = Waitlist(store, catalog, clock, desk)
+    all_of_it: list[Callable[[], Awaitable[object]]] = [
+        lambda: office.put(document),
+        lambda: office.act(document.id, Action.PAUSE),
+        lambda: orders.report(reported),
+        lambda: orders.cancel("shop-2"),
+        lambda: line.leave(document.id, "ann", None),
+    ]
+    for change in all_of_it:
+        await change()
+    replicated.leave()
+    for again in all_of_it:
+        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+            await again()
+    await followed(replicated.follow())
+    await caught_up(store)
+    for again in all_of_it:
+        await again()
 
 
 @pytest.fixture

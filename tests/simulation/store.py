@@ -308,6 +308,9 @@ class StoreClient:
     async def confirm(self, campaign: str) -> None:
         """There are no replicas."""
 
+    async def confirm_order(self, order_id: str) -> None:
+        """There are no replicas."""
+
     async def restate(self, reservation_id: ReservationId, event: str) -> RestateOutcome:
         found: RestateOutcome = await self._write("restate", reservation_id, event)
         return found
