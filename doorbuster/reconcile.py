@@ -43,11 +43,10 @@ def _lines(found: Reconciliation, repair: bool) -> Iterator[str]:
             yield f"  and {len(of_it) - SHOWN_MAX:,} more; --json has all"
     if found.gone:
         yield f"gone: {len(found.gone):,}, of which somebody was told and which are nowhere"
-        for lost in found.gone[:SHOWN_MAX]:
+        # All of them: once the fence is lifted, nobody can name them any more.
+        for lost in found.gone:
             rest = f"version {lost.left}" if lost.left else "nothing"
             yield f"  {lost.id}: version {lost.version}; {rest} is left of it"
-        if len(found.gone) > SHOWN_MAX:
-            yield f"  and {len(found.gone) - SHOWN_MAX:,} more; --json has all"
     for campaign in found.paused:
         yield f"{campaign} is paused: audit it, then resume it"
     if found.lifted:
@@ -55,12 +54,15 @@ def _lines(found: Reconciliation, repair: bool) -> Iterator[str]:
     if found.fenced:
         yield f"Redis is fenced, and takes nothing: {found.fenced}"
         yield "--repair of all campaigns lifts the fence"
+    yield f"reconcile: {_verdict(found, repair)}" + (f"; {len(found.gone):,} gone" if found.gone else "")
+
+
+def _verdict(found: Reconciliation, repair: bool) -> str:
     left = sum(not one.mended for one in found.differences)
     if not found.differences:
-        yield "reconcile: Redis and PostgreSQL agree"
-    elif left == 0:
-        yield "reconcile: everything was mended"
-    else:
-        yield f"reconcile: {left:,} difference{'' if left == 1 else 's'}" + (
-            " could not be mended" if repair else "; --repair mends what can be mended"
-        )
+        return "Redis and PostgreSQL agree"
+    if left == 0:
+        return "everything was mended that can be" if found.gone else "everything was mended"
+    return f"{left:,} difference{'' if left == 1 else 's'}" + (
+        " could not be mended" if repair else "; --repair mends what can be mended"
+    )
