@@ -4,7 +4,7 @@
 # make simulate   SEEDS=2000 FIRST=1: so many made-up lives, on all cores; a seed that fails says how to replay it
 # make properties   5,000 random lives of campaigns, in Redis and in the model side by side: half an hour
 # make load SCENARIO=flash-sale USERS=200: shoppers, by Locust, against a stack of its own, or HOST=http://…; a minute
-# make faults   what may break breaks under load, and the clients' own log judges what became of it: an hour
+# make faults   what may break breaks under load, and the clients' own log judges what became of it: one to two hours
 
 PYTHON ?= python3
 VENV := .venv
