@@ -38,6 +38,9 @@ class _Entry(NamedTuple):
     digests: Sequence[str]
     version: int
 
+    def came_after(self, shard: ShardKeys, base: tuple[int, int]) -> bool:
+        return self.prefix == shard.prefix and self.id > base
+
 
 class Memory:
     """Of entries, the newest."""
@@ -59,9 +62,14 @@ class Memory:
         return [
             Acknowledged(ReservationId(entry.campaign, digest), entry.version)
             for entry in self._entries
-            if entry.prefix == shard.prefix and entry.id > base
+            if entry.came_after(shard, base)
             for digest in entry.digests
         ]
+
+    def forget(self, shard: ShardKeys, base: tuple[int, int]) -> None:
+        """The same."""
+        self._entries = deque(entry for entry in self._entries if not entry.came_after(shard, base))
+        self._remembered = sum(len(entry.digests) for entry in self._entries)
 
 
 def read_entry_id(entry_id: bytes) -> tuple[int, int]:

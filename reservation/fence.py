@@ -16,13 +16,13 @@ Where nobody is left who has seen anything, the book is asked (settlement/book_w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import structlog
 from redis.exceptions import AskError
 
-from reservation.acknowledged import Acknowledged, Memory, read_entry_id
+from reservation.acknowledged import Memory, read_entry_id
 from reservation.keys import ALL_SHARDS, ShardKeys
 from reservation.pipe import Ask
 from reservation.scripts import script
@@ -85,7 +85,7 @@ class Fence:
         )
         here: dict[ShardKeys, Run] = {}
         doubts: list[str] = []
-        missed: list[list[str]] = []
+        doubtful: list[ShardKeys] = []
         for shard, reply in zip(ALL_SHARDS, entered, strict=True):
             if isinstance(reply, AskError):  # MOVED too
                 continue  # a shard that another server keeps
@@ -94,17 +94,26 @@ class Fence:
             run = here[shard] = read_run(*reply)
             if doubt := self._doubt(shard, run):
                 doubts.append(doubt)
-                missed += _missed_commands(shard, self._memory.since(shard, run.base))
+                doubtful.append(shard)
         if doubts:
             for reply in await ask([fence_command(shard, doubts[0]) for shard in here]):
                 if isinstance(reply, Exception):
                     raise reply  # its memory is full, perhaps: who cannot fence it comes and doubts again
             _log.error("store_fenced", reason=doubts[0], shards=len(here), run_id=run_id)
         self._known |= {shard.prefix: run for shard, run in here.items()}
-        for command in missed:  # one by one, so that none is too long
-            (reply,) = await ask([command])
+        for shard in doubtful:
+            await self._leave_missed(ask, shard, here[shard].base)
+
+    async def _leave_missed(self, ask: Ask, shard: ShardKeys, base: tuple[int, int]) -> None:
+        """Have the store keep, for who reconciles it, what somebody was told of and it may not have."""
+        acknowledged = self._memory.since(shard, base)
+        for first in range(0, len(acknowledged), _MISSED_AT_ONCE):
+            some = acknowledged[first : first + _MISSED_AT_ONCE]
+            (reply,) = await ask([["SADD", shard.missed, *map(str, some)]])
             if isinstance(reply, Exception):
-                _log.error("missed_not_left", reservations=len(command) - 2, error=str(reply))
+                _log.error("missed_not_left", reservations=len(acknowledged) - first, error=str(reply))
+                return
+        self._memory.forget(shard, base)  # once they are named, a later loss is none of theirs
 
     def _doubt(self, shard: ShardKeys, run: Run) -> str:
         """Why this run cannot be what it should be; nothing, if it can."""
@@ -119,12 +128,6 @@ class Fence:
         if seen > run.base:
             return f"the store has events up to {run.base_ms} ms, and acknowledged one at {seen[0]} ms"
         return ""
-
-
-def _missed_commands(shard: ShardKeys, acknowledged: Sequence[Acknowledged]) -> Iterator[list[str]]:
-    """What has the store keep, for who reconciles it, what somebody was told of and it may not have."""
-    for first in range(0, len(acknowledged), _MISSED_AT_ONCE):
-        yield ["SADD", shard.missed, *map(str, acknowledged[first : first + _MISSED_AT_ONCE])]
 
 
 def fence_command(shard: ShardKeys, reason: str) -> list[str]:

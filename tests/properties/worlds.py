@@ -99,11 +99,12 @@ class Seen:
         return [event for events in self.events.values() for event in events]
 
 
-class Sent(NamedTuple):
+@dataclass
+class Sent:
     """What was asked of the store, and what it answered."""
 
-    outcome: Outcome
     again: Callable[[], Awaitable[Moved]]
+    outcome: Outcome | None = None
 
 
 class WatchedStore:
@@ -127,16 +128,18 @@ class WatchedStore:
 
     async def move(self, move: Move) -> Moved:
         await self._called(writes=True)
+        sent = self._sending(lambda: self.move(move))
         moved = await self._store.move(move)
         REACHED.note(f"move: {moved.outcome}")
-        self.sent.append(Sent(moved.outcome, lambda: self.move(move)))
+        sent.outcome = moved.outcome
         return moved
 
     async def reserve(self, terms: Terms, digest: str, user: str) -> Moved:
         await self._called(writes=True)
+        sent = self._sending(lambda: self.reserve(terms, digest, user))
         moved = await self._store.reserve(terms, digest, user)
         REACHED.note(f"reserve: {moved.outcome}")
-        self.sent.append(Sent(moved.outcome, lambda: self.reserve(terms, digest, user)))
+        sent.outcome = moved.outcome
         return moved
 
     async def take_place(self, terms: Terms, user: str, details: bytes) -> Placed:
@@ -144,6 +147,11 @@ class WatchedStore:
         placed = await self._store.take_place(terms, user, details)
         REACHED.note(f"place: {placed.outcome}")
         return placed
+
+    def _sending(self, again: Callable[[], Awaitable[Moved]]) -> Sent:
+        """In the order in which they are asked: of a crowd, each world answers in an order of its own."""
+        self.sent.append(Sent(again))
+        return self.sent[-1]
 
     async def _called(self, *, writes: bool) -> None:
         self.calls += 1

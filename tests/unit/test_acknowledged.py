@@ -28,6 +28,17 @@ def test_what_came_after_an_entry_of_its_shard_is_remembered() -> None:
     assert memory.since(HERE, (12, 0)) == []
 
 
+def test_what_was_left_for_others_is_not_told_again() -> None:
+    memory = Memory()
+    memory.note(HERE, b"5-0", "sale", DIGESTS[:1], 1)
+    memory.note(THERE, b"6-0", "sale", DIGESTS[1:2], 1)
+    memory.note(HERE, b"7-0", "sale", DIGESTS[2:3], 1)
+    memory.forget(HERE, (5, 0))
+    memory.note(HERE, b"9-0", "sale", DIGESTS[3:4], 1)
+    assert memory.since(HERE, (0, 0)) == [one(0), one(3)]
+    assert memory.since(THERE, (0, 0)) == [one(1)]
+
+
 def test_the_newest_are_remembered_and_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acknowledged, "REMEMBERED_MAX", 5)
     memory = Memory()
