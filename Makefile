@@ -15,8 +15,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/run
 	$(BIN)/doorbuster demo
 
-# Side by side, each with servers of its own, where there are cores for it. A file's tests stay together.
-PROCESSES ?= $(shell $(PYTHON) -c "import os; print(min(2, os.cpu_count() or 1))")
+# PROCESSES=2: side by side, each with servers of its own. A file's tests stay together. What waits for something
+# may miss it, where there are no more than two cores.
+PROCESSES ?= 1
 test: $(VENV)/dev
 	scripts/install-servers
 	$(BIN)/python -m pytest $(if $(filter-out 1,$(PROCESSES)),--numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder)
