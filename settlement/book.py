@@ -297,7 +297,7 @@ class Book:
             after = rows[-1][0]
 
     async def main_orders_named(self, ids: Sequence[str]) -> dict[str, MainOrder]:
-        """Of these main orders those that the book has, likewise."""
+        """Of these main orders those that the book has, without where they were used."""
         rows = await self._all(statement("main_orders_named"), {"ids": list(ids)})
         return {row[0]: _main_order(row) for row in rows}
 

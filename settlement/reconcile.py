@@ -131,7 +131,7 @@ class Records(Protocol):
         ...
 
     async def main_orders_named(self, ids: Sequence[str]) -> dict[str, MainOrder]:
-        """Of these those that the book has."""
+        """Of these those that the book has, without where they were used."""
         ...
 
 
