@@ -24,7 +24,7 @@ from reservation.ids import ReservationId
 from reservation.kernel import Snapshot, Store
 from reservation.miscounts import miscounts
 from reservation.record import LIVE, SOLD, PaymentStatus, Reservation, State
-from settlement.book import PAGE_ROWS, Book, OrderAudit
+from settlement.book import Book, OrderAudit, pages
 
 SETTLE_SECONDS_MAX = 15.0
 """How long an audit waits for events on their way before it calls a difference a violation."""
@@ -139,8 +139,7 @@ class Auditor:
     ) -> None:
         """Orders made after the snapshot are looked up; what the store never had is a violation."""
         strangers = await asyncio.to_thread(_strangers, orders, snapshot)
-        for first in range(0, len(strangers), PAGE_ROWS):
-            page = strangers[first : first + PAGE_ROWS]
+        for page in pages(strangers):
             for one, there in zip(page, await self._store.reservations(page), strict=True):
                 if there is None:
                     audit.violate("I5", f"{one}: the book has an order, the store has no reservation")

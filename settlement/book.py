@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import psycopg
@@ -30,6 +30,7 @@ from settlement.statements import statement
 _CONNECTION_SECONDS_MAX = 5.0
 """That a statement waits for a connection. The pool tries for as long; after that, when one is wanted."""
 USER_RESERVATIONS_MAX = 1_000
+T = TypeVar("T")
 PAGE_ROWS = 1_000
 WAITING_ROWS_MAX = 100_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -372,6 +373,12 @@ def _booked(row: Sequence[Any]) -> Booked:
         facts=kept["facts"],
     )
     return Booked(found, version, state, record)
+
+
+def pages(found: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many at a time as the book is asked about at once."""
+    for first in range(0, len(found), PAGE_ROWS):
+        yield found[first : first + PAGE_ROWS]
 
 
 def _main_order(row: Sequence[Any]) -> MainOrder:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import orjson
 
@@ -30,14 +30,13 @@ from reservation.miscounts import miscounts
 from reservation.outcomes import AdjustOutcome, ConfigureOutcome, RestateOutcome, RestoreOutcome
 from reservation.record import Record, Reservation, State
 from reservation.steps import Event
-from settlement.book import PAGE_ROWS, Booked, BookedCampaign
+from settlement.book import Booked, BookedCampaign, pages
 
 SETTLE_SECONDS_MAX = 15.0
 """How long what is on its way to the book is waited for, from when last some of it came there."""
 _LOOK_SECONDS = 0.1
 _FORGETTING_MS = 24 * 3_600_000
 """So long before the store forgets a main order, it is not missed there any more: to look takes a while."""
-T = TypeVar("T")
 
 
 class Drift(StrEnum):
@@ -189,7 +188,7 @@ class Reconciler:
         for one in await self._store.missed():
             told[one.id] = max(one.version, told.get(one.id, 0))
         gone: list[Gone] = []
-        for page in _pages(list(told)):
+        for page in pages(list(told)):
             stored = await self._store.reservations(page)
             booked = await self._book.versions(page)
             for name, there in zip(page, stored, strict=True):
@@ -354,10 +353,10 @@ class Reconciler:
         while (campaigns or behind or orders) and (looked := time.monotonic()) < until:
             campaigns_left = await self._campaigns_untold(campaigns)
             left: dict[ReservationId, Reservation] = {}
-            for page in _pages(list(behind.values())):
+            for page in pages(list(behind.values())):
                 left |= await self._not_in_the_book(page)
             orders_left: dict[str, MainOrder] = {}
-            for names in _pages(list(orders)):
+            for names in pages(list(orders)):
                 orders_left |= await self._orders_untold(names)
             before = len(campaigns) + len(behind) + len(orders)
             if len(campaigns_left) + len(left) + len(orders_left) < before:  # it is being settled
@@ -422,8 +421,3 @@ def _forked(one: Booked, there: Reservation) -> Difference:
     """Two stores have gone on from the same version, as two masters do. Who is right is not for us to say."""
     detail = f"version {one.version} is {one.state} in the book, and {there.state} in the store"
     return Difference(Drift.RESERVATION_FORKED, str(one.id), detail)
-
-
-def _pages(found: Sequence[T]) -> Iterator[Sequence[T]]:
-    for first in range(0, len(found), PAGE_ROWS):
-        yield found[first : first + PAGE_ROWS]
